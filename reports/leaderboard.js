@@ -3,8 +3,8 @@
 
 /** @param {HTMLTableRowElement} row @param {number} column @returns {string | number} what a row is sorted by */
 function sortKey(row, column) {
-  const cell = row.cells[column];
-  if (!cell) return "";
+  let end = 0; // of a cell, which may span columns
+  const cell = Array.from(row.cells).find((one) => (end += one.colSpan) > column);
   const value = cell.dataset.value;
   if (value === undefined) return cell.textContent.trim().toLowerCase();
   return value === "" || Number.isNaN(Number(value)) ? "" : Number(value);

@@ -523,6 +523,18 @@ class Run:
                 _LOG.info("without some images: %s", error)
         return report.write_report(analysis, summary_only=summary, page_size=page_size)
 
+    def report_tables(self) -> "list[Table]":
+        """The tables of the report's sections, whole, without those of single cells: see `results`.
+
+        What is not cached yet is computed. Sections without data have none.
+
+        Raises:
+            DataError: no cell is complete.
+        """
+        from robustbench_sgdm import report
+
+        return [table for own in report.section_tables(self.analysis()).values() for table in own]
+
     def model_index(self) -> str:
         """P, mPC and rPC of every model as the `model-index` of a model card on Hugging Face, in YAML.
 

@@ -237,8 +237,9 @@ class Comparison:
             first = next(iter(sets), None)
             ranks = {m: robustness.rank_networks(shown, m, first) for m in self.metrics}
         verdicts = [] if ranks and self.default_baseline else self.verdicts  # nobody asked about these pairs
+        leaders = robustness.compare_leaders(shown, next(iter(sets), None), ranks)
         return ScoreTables(
-            self.table, self.models, self.pairs, sets, ranks, verdicts, level=self.config.level
+            self.table, self.models, self.pairs, sets, ranks, verdicts, leaders, self.config.level
         )
 
     def short_tables(self) -> list[list[Table]]:

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from streamlit.testing.v1 import AppTest
 
 from robustbench_sgdm import api, cli, figures, report, robustness
@@ -17,7 +19,7 @@ from robustbench_sgdm.cli import console
 from robustbench_sgdm.cli.results import print_results
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
-from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.figures import RunAnalysis, style
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import Table
 from tests.support import synthetic_runs
@@ -115,6 +117,40 @@ def test_one_output_that_differs_is_not_identical(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_the_map_of_one_model_says_what_dark_is(tmp_path: Path, clean: bool) -> None:
+    """Losses are orange; scores, where no clean image says what is lost, are blue, the higher the darker."""
+    drawn = figures.draw("compact-map", RunAnalysis(make(tmp_path, {"a": {}}, clean=clean)))
+    said = "the darker, the more is lost" if clean else "the darker, the higher the score"
+    assert (
+        drawn.caption.startswith("AP in percent" if not clean else "Points of AP") and said in drawn.caption
+    )
+    (mesh,) = drawn.figure.axes[0].collections
+    values = np.asarray(mesh.get_array()).ravel()
+    colors = mesh.to_rgba(values)
+    extreme = colors[int(np.abs(values).argmax())]
+    assert (extreme[2] > extreme[0]) == (not clean) and extreme.sum() == colors.sum(axis=1).min()
+
+
+def test_trainings_of_a_network_share_its_name_and_colour(tmp_path: Path) -> None:
+    run = make(tmp_path, SEEDS)
+    analysis = RunAnalysis(run, resamples=20)
+    for name, panels in (("precision-recall", 6), ("reliability", 3)):
+        drawn = figures.draw(name, analysis)
+        assert {*drawn.data["model"]} == {"net", "net-sgdm"} and {*drawn.data["training"]} == {*SEEDS}
+        assert [text.get_text() for text in drawn.figure.legends[0].get_texts()] == ["net", "net-sgdm"]
+        assert len(drawn.figure.axes) == panels and ", a line for each training" in drawn.caption
+        colors = {to_hex(line.get_color()) for axis in drawn.figure.axes for line in axis.lines} - {"#8c959f"}
+        assert colors == {to_hex(c) for c in style.colors_of(["net", "net-sgdm"]).values()}
+    confused = figures.draw("confusion", analysis)
+    assert {*confused.data["model"]} == {"net", "net-sgdm"} and "All trainings" in confused.caption
+    known = analysis.known_confidences
+    own = [c for c in run.cells if c.model in ("net-seed0", "net-seed1") and c.corruption == CLEAN]
+    total = sum(int(robustness.confusion_matrix(run, c, known[c.model]).to_numpy().sum()) for c in own)
+    counted = confused.data[(confused.data["model"] == "net") & (confused.data["condition"] == CLEAN)]
+    assert counted["count"].sum() == total
+
+
 def test_without_clean_images_nothing_is_drawn_or_said_of_them(tmp_path: Path) -> None:
     analysis = RunAnalysis(make(tmp_path, {"a": {}, "b": {}}, clean=False))
     (axis,) = figures.draw("means", analysis).figure.axes
@@ -174,7 +210,8 @@ def test_numbers_are_whole_on_narrow_terminals(
     assert set(re.findall(number, full[0])) <= set(re.findall(number, full[1]))  # by metric there are more
     assert "…" not in short[1] + full[1]
     tables = short[1].partition("\nP  ")[0].splitlines() if len(models) == 2 else []
-    assert all(len(line) <= width for line in tables if not line.startswith("*:"))
+    notes = ("Differences are of", "AP_S: ")  # folded on a terminal alone
+    assert all(len(line) <= width for line in tables if not line.startswith(notes))
 
 
 def test_a_table_without_room_is_shown_in_parts(

@@ -270,7 +270,9 @@ def test_names_of_strangers_are_texts(runs: list[Run], tmp_path: Path, browser: 
 
 
 def test_the_page_sorts_and_filters(runs: list[Run], tmp_path: Path, browser: Any) -> None:
-    page, _ = rb.write_leaderboard([run.path for run in runs], tmp_path / "site")
+    short = make_run(tmp_path / "runs", "short", ["a", "z"], LEVELS, images=6, resamples=True, leave=1)
+    rewrite(short, models={"z": {"parameters": 9_000_000}})  # z lacks a cell: no place, but a size
+    page, _ = rb.write_leaderboard([*(run.path for run in runs), short.path], tmp_path / "site")
 
     def names(shown: Any) -> list[str]:
         return [row.inner_text() for row in shown.locator("tbody th").all() if row.is_visible()]
@@ -279,18 +281,41 @@ def test_the_page_sorts_and_filters(runs: list[Run], tmp_path: Path, browser: An
         errors: list[str] = []
         shown.on("pageerror", lambda error: errors.append(str(error)))
         shown.goto(page.as_uri())
-        assert names(shown) == ["b", "c", "a", "a"]
+        assert names(shown) == ["b", "c", "a", "z", "a"]
         head = shown.locator("section").first.get_by_role("button", name="mPC")
         head.click()
-        assert names(shown)[0] == "a"
+        assert names(shown)[0] == "a" and names(shown)[3] == "z"
         head.click()
-        assert names(shown)[2] == "a"
+        assert names(shown)[2:4] == ["a", "z"]
         assert shown.locator("th[aria-sort=descending]").count() == 1
+        size = shown.locator("section").first.get_by_role("button", name="Parameters")
+        size.click()
+        assert (names(shown)[0], names(shown)[3]) == ("a", "z")
+        size.click()
+        assert (names(shown)[0], names(shown)[3]) == ("z", "a")
         shown.fill("#filter", "severity 5")
         assert names(shown) == ["a"] and shown.inner_text("#count") == "1 shown"
         shown.fill("#filter", "")
-        assert len(names(shown)) == 4 and not errors
+        assert len(names(shown)) == 5 and not errors
     plain = browser.new_context(java_script_enabled=False).new_page()
     plain.goto(page.as_uri())
-    assert names(plain) == ["b", "c", "a", "a"] and not plain.is_visible("#filter")
+    assert names(plain) == ["b", "c", "a", "z", "a"] and not plain.is_visible("#filter")
     plain.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_readable_for_all_and_on_a_telephone(
+    runs: list[Run], tmp_path: Path, browser: Any, scheme: str
+) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
+    )
+    page, _ = rb.write_leaderboard([run.path for run in runs], tmp_path / "site")
+    with browser.new_page(color_scheme=scheme, viewport={"width": 390, "height": 800}) as shown:
+        shown.goto(page.as_uri())
+        assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+        found = axe.Axe().run(shown).response["violations"]
+        serious = [v for v in found if v["impact"] in ("serious", "critical")]
+        assert [(v["id"], v["nodes"][0]["html"][:99]) for v in serious] == []
+        ground = shown.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]

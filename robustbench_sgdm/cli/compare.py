@@ -1,6 +1,7 @@
 """`robustbench compare`: models side by side, with intervals; thresholds as an exit code."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,12 +14,15 @@ from robustbench_sgdm.core.errors import UsageError
 if TYPE_CHECKING:
     from robustbench_sgdm.comparison import Comparison
     from robustbench_sgdm.gate import Threshold
+    from robustbench_sgdm.tables import Table
 
 
 Form = Literal["table", "csv", "markdown", "latex", "json"]
 """Of what is printed."""
 
-_LINES = 50  # of tables without --all; verdicts and notes come on top
+_LINES = 58  # without --all, of everything on standard output
+_VERDICT_LINES = 12  # of those, of all verdicts; the ranking has the same differences
+_CLOSING_LINES = 6  # kept for an empty line and for what is not shown
 
 
 def compare(
@@ -63,7 +67,7 @@ def compare(
         typer.Option(
             "--sizes",
             help="Ranges of object sizes in pixels, instead of COCO's: 0,16,32,96,inf gives AP_0-16, recall_16-32, ... "
-            "of AP and recall in --metrics.",
+            "of AP and recall in --metrics. First failures and --by-class are of all sizes.",
         ),
     ] = None,
     by_class: Annotated[
@@ -213,18 +217,16 @@ def _print(comparison: "Comparison", form: Form, out: Path | None, every: bool) 
     from robustbench_sgdm.core import atomic_io, escaping
 
     if form == "table" and out is None:
-        if every:
-            for table in comparison.tables():
-                print_numbers(table)
-        else:
-            _print_short(comparison)
         closing = [
-            text
-            for label, text in comparison.score_tables.closing(comparison.metrics[0])
-            if label == "verdict"
+            line for line in comparison.score_tables.closing(comparison.metrics[0]) if line[0] == "verdict"
         ]
-        every_pair = [verdict.headline for verdict in comparison.verdicts] if every else []
-        print_labelled(("verdict", text) for text in dict.fromkeys([*closing, *every_pair]))
+        if not every:
+            _print_short(comparison, closing)
+            return
+        for table in comparison.tables():
+            print_numbers(table)
+        every_pair = [("verdict", verdict.headline) for verdict in comparison.verdicts]
+        print_labelled(dict.fromkeys([*closing, *every_pair]))
         return
     if form == "csv":
         text = escaping.csv(comparison.rows())
@@ -241,21 +243,47 @@ def _print(comparison: "Comparison", form: Form, out: Path | None, every: bool) 
     info(f"comparison  {out}")
 
 
-def _print_short(comparison: "Comparison") -> None:
-    """Print the most important tables, as many as fit into a screen, and say which do not."""
-    from robustbench_sgdm.cli.console import compact_lines, print_compact, print_line
+def _print_short(comparison: "Comparison", verdicts: Sequence[tuple[str, str]]) -> None:
+    """Print the most important tables and verdicts, as many as fit into a screen, and say what does not."""
+    from robustbench_sgdm.cli import console
+    from robustbench_sgdm.cli.results import explain_terms
 
-    room, left_out = _LINES, []
-    for widths in comparison.short_tables():
-        count = len(compact_lines(widths))
-        if count > room and room < _LINES:
+    shown = list(verdicts)
+    while len(shown) > 1 and len(console.labelled_lines(shown)) > _VERDICT_LINES:
+        shown.pop()
+    left_out = [f"{len(verdicts) - len(shown)} verdicts"] if len(shown) < len(verdicts) else []
+    terms = explain_terms(comparison.score_tables, comparison.metrics)
+    room = _LINES - _CLOSING_LINES - len(console.labelled_lines(shown)) - len(console.note_lines(terms))
+    for number, widths in enumerate(comparison.short_tables()):
+        whole = len(widths[0].rows)
+        rows = whole if number else _rows_that_fit(widths, room)
+        count = len(console.compact_lines(_cut(widths, rows)))
+        if rows < whole:
+            left_out.append(f"{whole - rows} rows of {widths[0].title}")
+        if number and count > room:
             left_out.append(widths[0].title)
             continue
         room -= count
-        print_compact(widths)
-    print_line("")
+        console.print_compact(_cut(widths, rows))
+    console.print_note(terms)
+    console.print_line("")
     if left_out:
-        print_line(f"Not shown: {'; '.join(left_out)}. --all prints every table.")
+        console.print_note(f"Not shown: {'; '.join(left_out)}. --all prints everything.")
+    console.print_labelled(shown)
+
+
+def _rows_that_fit(widths: "Sequence[Table]", room: int) -> int:
+    """How many of a table's rows can be printed in so many lines; at least one."""
+    from robustbench_sgdm.cli.console import compact_lines
+
+    rows = len(widths[0].rows)
+    while rows > 1 and len(compact_lines(_cut(widths, rows))) > room:
+        rows -= 1
+    return rows
+
+
+def _cut(widths: "Sequence[Table]", rows: int) -> "list[Table]":
+    return [replace(table, rows=table.rows[:rows]) for table in widths]
 
 
 def _check(

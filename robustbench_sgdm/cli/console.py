@@ -201,14 +201,28 @@ def _draw_compact(table: Table, gap: int) -> list[str]:
 
 def print_labelled(lines: Iterable[tuple[str, str]]) -> None:
     """Print lines of a label and a text to standard output; on a terminal long texts are folded beside their label."""
-    for label, text in lines:
-        for number, part in enumerate(_fold(text, _LINE_LABEL)):
-            out.print(
-                f"{'' if number else label:<{_LINE_LABEL}}{part}",
-                highlight=False,
-                soft_wrap=True,
-                markup=False,
-            )
+    for line in labelled_lines(lines):
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def labelled_lines(lines: Iterable[tuple[str, str]]) -> list[str]:
+    """The lines that `print_labelled` prints."""
+    return [
+        f"{'' if number else label:<{_LINE_LABEL}}{part}"
+        for label, text in lines
+        for number, part in enumerate(_fold(text, _LINE_LABEL))
+    ]
+
+
+def print_note(text: str) -> None:
+    """Print a text below tables to standard output, folded on a terminal; nothing where it is empty."""
+    for line in note_lines(text):
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def note_lines(text: str) -> list[str]:
+    """The lines that `print_note` prints."""
+    return _fold(text) if text else []
 
 
 def _fold(text: str, indent: int = 0) -> list[str]:

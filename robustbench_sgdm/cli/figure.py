@@ -108,6 +108,7 @@ def report(
         bool, typer.Option("--summary", help="Write only the first page, as summary.html and summary.pdf.")
     ] = False,
     paper: Annotated[str, typer.Option("--paper", help="Page size of the PDF: A4 or letter.")] = "A4",
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only warnings and errors.")] = False,
 ) -> None:
     """Write a stored run's report.html and report.pdf, and its figures with their data.
 
@@ -115,6 +116,7 @@ def report(
     run directory --out, with one report; a model that several have is compared with the first run's.
     """
     from robustbench_sgdm import api
+    from robustbench_sgdm.cli import console
     from robustbench_sgdm.core.errors import UsageError
 
     if (len(runs) > 1) != (out is not None):
@@ -123,8 +125,9 @@ def report(
     if out is not None:
         run = api.join_runs(runs, out, command=shlex.join(["robustbench", *sys.argv[1:]])).path
     opened = api.Run.open(run, baseline=baseline, resamples=resamples, corruptions=corruptions or [])
-    print_baseline(opened)
-    write_report(opened, summary=summary, page_size=paper)
+    with console.quiet(quiet):
+        print_baseline(opened)
+        write_report(opened, summary=summary, page_size=paper)
 
 
 def write_report(run: "Run", *, summary: bool = False, page_size: str = "A4") -> None:

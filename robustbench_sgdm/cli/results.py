@@ -12,7 +12,7 @@ from robustbench_sgdm.core.errors import UsageError
 if TYPE_CHECKING:
     from robustbench_sgdm.api import Run
     from robustbench_sgdm.figures import RunAnalysis
-    from robustbench_sgdm.tables import Table
+    from robustbench_sgdm.tables import ScoreTables, Table
 
 Form = Literal["table", "csv", "markdown", "latex", "json", "model-card"]
 """Of what is printed."""
@@ -30,7 +30,11 @@ def results(
     ] = "table",
     every: Annotated[
         bool,
-        typer.Option("--all", help="Also a table per corruption, with every model, interval and p-value."),
+        typer.Option(
+            "--all",
+            help="Also a table per corruption, with every model, interval and p-value; in Markdown and LaTeX every "
+            "table of the report too.",
+        ),
     ] = False,
     out: Annotated[
         Path | None,
@@ -65,7 +69,9 @@ def results(
     else:
         shown = [score_tables.metric_tables(metric)[0] for metric in _metrics(analysis)]
         shown += [one for one in [score_tables.ranking(analysis.metric_name)] if one]
-        text = tables.to_document([*shown, *(_by_corruption(analysis) if every else [])], form)
+        if every:
+            shown += [*_by_corruption(analysis), *opened.report_tables()]
+        text = tables.to_document(shown, form)
     if out is None:
         print_document(text)
         return
@@ -81,7 +87,14 @@ def print_results(run: "Run", *, every: bool = False, brief: bool = False) -> No
         every: also a table per corruption.
         brief: only the closing lines.
     """
-    from robustbench_sgdm.cli.console import info, print_compact, print_labelled, print_line, print_numbers
+    from robustbench_sgdm.cli.console import (
+        info,
+        print_compact,
+        print_labelled,
+        print_line,
+        print_note,
+        print_numbers,
+    )
     from robustbench_sgdm.tables import identical_sentence
 
     if not run.results().empty:
@@ -95,6 +108,7 @@ def print_results(run: "Run", *, every: bool = False, brief: bool = False) -> No
         if ranking := score_tables.ranking(analysis.metric_name):
             print_compact([ranking])
         if not brief:
+            print_note(explain_terms(score_tables, _metrics(analysis)))
             _print_shifts(analysis)
             print_line("")
         print_labelled(score_tables.closing(analysis.metric_name))
@@ -112,6 +126,14 @@ def _print_once(tables: "Sequence[Sequence[Table]]") -> None:
 
     for number, widths in enumerate(tables):
         print_compact(widths if number == len(tables) - 1 else [replace(one, notes=()) for one in widths])
+
+
+def explain_terms(score_tables: "ScoreTables", metrics: Sequence[str]) -> str:
+    """What the tables of these metrics have and the closing lines do not explain."""
+    from robustbench_sgdm.core import glossary
+
+    has_tests = bool(score_tables.rows["significant"].any()) or bool(score_tables.ranks)
+    return glossary.explain([*(m for m in metrics if m == "AP_S"), *["Holm's correction"] * has_tests])
 
 
 def results_record(run: "Run") -> dict[str, object]:

@@ -24,11 +24,13 @@ from robustbench_sgdm.cli.shared_options import (
     ImagesOption,
     ImgszOption,
     IouOption,
+    JsonOption,
     LayoutOption,
     MaxDetOption,
     NoiseOption,
     NormalizeOption,
     ProjectOption,
+    QuietOption,
     RuntimeOption,
     SeedOption,
     SeverityOption,
@@ -159,20 +161,8 @@ def run(
         bool,
         typer.Option("--estimate", help="Print how long the run would take and stop; nothing is written."),
     ] = False,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "-q",
-            "--quiet",
-            help="Print only the closing lines (P, mPC, rPC, difference, verdict), warnings and errors.",
-        ),
-    ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print the results as JSON instead, for programs; see `robustbench results`."
-        ),
-    ] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure detectors under corruption: cells, scores, tables and a report.
 

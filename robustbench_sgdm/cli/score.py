@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from robustbench_sgdm.cli.data import resolve_paths
-from robustbench_sgdm.cli.results import print_results
+from robustbench_sgdm.cli.results import print_results, results_record
 from robustbench_sgdm.cli.shared_options import (
     RUNS,
     CorruptionDirOption,
     DataOption,
     ImagesOption,
+    JsonOption,
     ProjectOption,
+    QuietOption,
     SplitOption,
 )
 from robustbench_sgdm.config import CategoryIds, ImageIds, ScoringEngine
@@ -69,6 +71,8 @@ def score(
             "--name", help="Run directory, which may have other models; default: named after the data."
         ),
     ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Score predictions of a detector that ran somewhere else: COCO results for each corruption and severity.
 
@@ -78,11 +82,11 @@ def score(
     ids are rejected until --image-ids or --category-ids decides. mmdetection's pickled test results are read as data,
     without mmdetection. Its nested results have scores but no detections: they get no intervals and no flips.
     """
-    from robustbench_sgdm import api
-    from robustbench_sgdm.cli.console import progress_bars
+    from robustbench_sgdm import api, tables
+    from robustbench_sgdm.cli import console
 
     source, folder = resolve_paths(data, images)
-    with progress_bars() as progress:
+    with console.quiet(quiet), console.progress_bars() as progress:
         run = api.score(
             sources,
             model=model,
@@ -104,4 +108,8 @@ def score(
         _ = (
             run.results().empty or run.analysis().score_tables
         )  # computed below the bars, which are gone when it is printed
-    print_results(run)
+    if as_json:
+        console.print_document(tables.to_json_text(results_record(run)))
+        return
+    with console.quiet(quiet):
+        print_results(run, brief=quiet)

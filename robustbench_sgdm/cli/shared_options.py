@@ -144,5 +144,19 @@ ResamplesOption = Annotated[
         help="Number of resamples of the images for each interval; cached in the run directory.",
     ),
 ]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "-q",
+        "--quiet",
+        help="Print only the closing lines (P, mPC, rPC, difference, verdict), warnings and errors.",
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print the results as JSON instead, for programs; see `robustbench results`."
+    ),
+]
 RUNS = Path("runs/robustness")
 """The default folder of run directories."""

@@ -1,7 +1,7 @@
 """The words of the glossary, `docs/glossary.md`: hints of the dashboard and of reports come from there."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from robustbench_sgdm.core import resources
@@ -50,3 +50,12 @@ def define_briefly(term: str) -> str:
     first = re.split(r"\.(?: |$)", re.sub(r" \([^()]*\)", "", define(term)))[0]
     is_abbreviation = len(first.split()[0]) > 1 and first[:2].isupper()
     return first if is_abbreviation else first[0].lower() + first[1:]
+
+
+def explain(names: Iterable[str]) -> str:
+    """A sentence for each term that the glossary has.
+
+    >>> explain(["P", "no term"])
+    'P: the score on clean images.'
+    """
+    return " ".join(f"{name}: {define_briefly(name)}." for name in names if name in terms())

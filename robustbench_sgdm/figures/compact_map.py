@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,11 @@ _HEAD = 0.5  # inches above and below the rows
 _TURNED = 0.65  # inches more below them, where the columns' labels are turned
 _SCALE = LinearSegmentedColormap.from_list("differences", palette.difference_colors())
 _COLUMNS = ["corruption", "column", "value", "significant"]
+_LOOKS = {
+    "difference": "blue: better, orange: worse than the baseline",
+    "loss": "the darker, the more is lost",
+    "score": "the darker, the higher the score",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +42,23 @@ class CompactMap:
     Attributes:
         cells: columns corruption, column (its label), value, significant.
         xlabel: of the columns.
-        signed: whether the values are differences.
+        by: what the values are, as of `Ranking`.
         what: of the values, in words.
     """
 
     cells: pd.DataFrame
     xlabel: str
-    signed: bool
+    by: Literal["difference", "loss", "score"]
     what: str
+
+    @property
+    def signed(self) -> bool:
+        """Whether the values are differences."""
+        return self.by == "difference"
 
 
 def draw_compact_map(one: CompactMap) -> Figure:
-    """Draw the cells with their values: differences from orange to blue, losses from white to orange."""
+    """Draw the cells with their values: differences from orange to blue, losses in orange, scores in blue."""
     table = one.cells.pivot(index="corruption", columns="column", values="value")
     order = list(dict.fromkeys(one.cells["corruption"]))
     columns = list(dict.fromkeys(one.cells["column"]))
@@ -58,6 +69,7 @@ def draw_compact_map(one: CompactMap) -> Figure:
         table = table[[name in kept for name in table.index]]
     sure = one.cells.pivot(index="corruption", columns="column", values="significant").reindex_like(table)
     values = table.to_numpy(float)
+    toward_blue = -values if one.by == "loss" else values
     limit = float(np.nanmax(np.abs(values))) or 1.0
     wide = (COLUMN - _NAMES) / len(columns)
     is_long = max(map(fonts.width, columns)) > wide
@@ -67,9 +79,7 @@ def draw_compact_map(one: CompactMap) -> Figure:
         axis = figure.subplots()
         edges = np.arange(len(columns) + 1) - 0.5, np.arange(len(table) + 1) - 0.5
         # Rectangles, not an image: they stay sharp when enlarged.
-        mesh = axis.pcolormesh(
-            *edges, values if one.signed else -values, cmap=_SCALE, vmin=-limit, vmax=limit, linewidth=0
-        )
+        mesh = axis.pcolormesh(*edges, toward_blue, cmap=_SCALE, vmin=-limit, vmax=limit, linewidth=0)
         labels = list(fonts.fit_names(columns, 0.9 if is_long else wide, 7).values())
         axis.set_xticks(range(len(columns)), labels, fontsize=7)
         if is_long:
@@ -87,7 +97,7 @@ def draw_compact_map(one: CompactMap) -> Figure:
             if np.isnan(value):
                 continue
             bold = bool(sure.iat[at, column])
-            ground = to_hex(mesh.to_rgba(np.array([value if one.signed else -value]))[0])
+            ground = to_hex(mesh.to_rgba(toward_blue[at, column : column + 1])[0])
             text = starred(format_number(value, signed=one.signed), bold)
             axis.text(
                 column,
@@ -118,8 +128,7 @@ def compact_map(analysis: RunAnalysis) -> FigureResult:
         stars = (
             " A star: significant after Holm's correction, which keeps false findings among many tests rare."
         )
-    look = "blue: better, orange: worse than the baseline" if one.signed else "the darker, the more is lost"
-    caption = f"{one.what}, {look}.{stars}{count}"
+    caption = f"{one.what}, {_LOOKS[one.by]}.{stars}{count}"
     low, high = one.cells["value"].min(), one.cells["value"].max()
     alt = (
         f"Map of {one.what} by corruption and {one.xlabel}: {len(one.cells)} values from "
@@ -140,7 +149,7 @@ def _by_corruption(rankings: Sequence[Ranking]) -> CompactMap:
     return CompactMap(
         pd.DataFrame(rows, columns=_COLUMNS),
         "model",
-        by == "difference",
+        by,
         f"{what.get(by, 'Score in percent')}, the mean over severities",
     )
 
@@ -177,4 +186,4 @@ def _by_severity(analysis: RunAnalysis, ranking: Ranking) -> CompactMap:
     frame = frame.sort_values("corruption", key=lambda names: names.map(order), kind="stable")
     severities = [f"{s:g}" for s in sorted(frame["severity"].unique())]
     frame["column"] = pd.Categorical(frame["severity"].map("{:g}".format), severities, ordered=True)
-    return CompactMap(frame[_COLUMNS].reset_index(drop=True), "severity", ranking.by == "difference", what)
+    return CompactMap(frame[_COLUMNS].reset_index(drop=True), "severity", ranking.by, what)

@@ -85,24 +85,25 @@ def most_confused(matrices: Mapping[tuple[str, str], pd.DataFrame], most: int = 
 def confusion(analysis: RunAnalysis) -> FigureResult:
     """Confusion matrices of a run's first pair, on clean images and summed over its middle severity."""
     run, known = analysis.run, analysis.known_confidences
-    models = [
-        m for m in dict.fromkeys([*(analysis.pair if run.baseline_pairs else ()), *known]) if m in known
-    ]
+    trainings = {m: [t for t in members if t in known] for m, members in run.groups.items()}
+    network = {name: group for group, members in run.groups.items() for name in members}
+    first = [network[name] for name in analysis.pair] if run.baseline_pairs else []
+    models = [m for m in dict.fromkeys([*first, *trainings]) if trainings[m]]
     cells = [c for c in run.cells if run.store.is_complete(c) and run.store.has_detections(c)]
     severities = sorted(
         {c.severity for c in cells if c.severity}
     )  # at the strongest, often nothing is found at all
     middle = severities[len(severities) // 2] if severities else 0.0
     conditions = {CLEAN: 0.0} | ({f"severity {middle:g}": middle} if middle else {})
-    matrices = {}
+    matrices: dict[tuple[str, str], pd.DataFrame] = {}
     for model in models[:_MAX_MODELS]:
-        for condition, severity in conditions.items():
-            own = [c for c in cells if c.model == model and c.severity == severity]
-            parts = [robustness.confusion_matrix(run, cell, known[model]) for cell in own]
-            if parts:
-                matrices[model, condition] = sum(parts[1:], start=parts[0])
-    complete = {m: all((m, c) in matrices for c in conditions) for m in models[:_MAX_MODELS]}
-    matrices = {key: matrix for key, matrix in matrices.items() if complete[key[0]]}
+        own = [
+            [c for c in cells if c.model in trainings[model] and c.severity == s] for s in conditions.values()
+        ]
+        if all(own):
+            parts = [[robustness.confusion_matrix(run, c, known[c.model]) for c in some] for some in own]
+            sums = [sum(some[1:], start=some[0]) for some in parts]
+            matrices |= {(model, name): whole for name, whole in zip(conditions, sums, strict=True)}
     if not matrices:
         raise DataError(
             f"{run.path} has no operating confidence, without clean detections that find an object"
@@ -125,6 +126,7 @@ def confusion(analysis: RunAnalysis) -> FigureResult:
             else ""
         )
         + (f" Severity {middle:g}: all corruptions together." if len(analysis.corruption_sets) > 1 else "")
+        + (" All trainings of a network together." if any(len(t) > 1 for t in trainings.values()) else "")
     )
     rows = [
         (model, condition, actual, taken, int(matrix.loc[actual, taken]))

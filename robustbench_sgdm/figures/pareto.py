@@ -113,7 +113,8 @@ def pareto(analysis: RunAnalysis) -> FigureResult:
     points = pd.concat(parts, ignore_index=True) if parts else own.assign(cost="", value=np.nan)
     if points["value"].notna().sum() == 0:
         raise DataError(
-            f"{analysis.run.path} has no latency, size or operations of its models; run the same command again"
+            f"{analysis.run.path} has no latency, size or operations of its models; `robustbench run` measures latency, "
+            "which scored and joined runs lack"
         )
     absent = [label for cost, label in COSTS.items() if cost not in set(points["cost"])]
     caption = (

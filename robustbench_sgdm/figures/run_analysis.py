@@ -85,6 +85,11 @@ class RunAnalysis:
         order = frame["model"].map(places).sort_values(kind="stable")
         return frame.loc[order.index].reset_index(drop=True)
 
+    def by_network(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A frame of trainings with the network of each as `model` and its own name as `training`, in that order."""
+        network = {name: group for group, members in self.run.groups.items() for name in members}
+        return self.in_order(frame.assign(model=frame["model"].map(network), training=frame["model"]))
+
     @cached_property
     def metric_name(self) -> str:
         """The metric to show.
@@ -160,7 +165,8 @@ class RunAnalysis:
         models = list(dict.fromkeys(self.results["model"]))
         try:
             ranks = {m: robustness.rank_networks(self.bootstrap, m, first) for m in metrics[:1]}
-            return ScoreTables(self.intervals, models, pairs, sets, ranks, self.verdicts)
+            leaders = robustness.compare_leaders(self.bootstrap, first, ranks)
+            return ScoreTables(self.intervals, models, pairs, sets, ranks, self.verdicts, leaders)
         except DataError as error:
             rows = robustness.point_estimates(
                 self.training_results, self.run.groups, metrics, pairs, self.corruption_sets

@@ -4,5 +4,6 @@ write_report(RunAnalysis(run))   # report.html, report.pdf, and figures/ with th
 """
 
 from robustbench_sgdm.report.build import write_report
+from robustbench_sgdm.report.sections import section_tables
 
-__all__ = ["write_report"]
+__all__ = ["section_tables", "write_report"]

@@ -65,10 +65,11 @@ def write_report(
         "summary": summary,
         "summary_only": summary_only,
         "terms": _terms(analysis),
+        "size_terms": glossary.explain(["AP_S"] * bool(analysis.results["AP_S"].notna().any())),
         "glossary": {name: glossary.define(name) for name in _GLOSSARY},
         "contents_entries": _contents(sections),
         "most_verdicts": _MAX_VERDICTS,
-        "reason": summary.reason,
+        "without_intervals": tables.WITHOUT_INTERVALS,
         "intervals": summary.has_intervals,
         "trainings": "trainings" in analysis.sampling_units,
         "notes": _notes(run),
@@ -130,12 +131,12 @@ def _contents(sections: Sequence[Section]) -> list[tuple[str, str, bool]]:
 def _terms(analysis: RunAnalysis) -> str:
     """What the abbreviations of the first page mean, half a line each."""
     summary = analysis.summary
-    names = [analysis.metric_name] if analysis.metric_name in glossary.terms() else []
+    names = [analysis.metric_name]
     if summary.rankings:
         names += ["P", "mPC", "rPC"]
     if summary.has_intervals and summary.rankings and analysis.run.baseline_pairs:
         names.append("Holm's correction")
-    return " ".join(f"{name}: {glossary.define_briefly(name)}." for name in names)
+    return glossary.explain(names)
 
 
 def _add_style_digest(text: str) -> str:

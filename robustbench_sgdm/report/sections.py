@@ -73,45 +73,63 @@ def _summary(analysis: RunAnalysis) -> Section:
     )
 
 
-def make_sections(analysis: RunAnalysis) -> list[Section]:
-    """All sections that the run has data for."""
+def section_tables(analysis: RunAnalysis) -> dict[str, list[Table]]:
+    """The tables of each section by its id, whole, but for those of cells; none where the run has no data for them."""
     run, pairs = analysis.run, analysis.run.baseline_pairs
-    results = _figures(analysis, "results")
-    sizes = _tables(lambda: [tables.sizes_table(analysis.intervals, analysis.primary_set.name, pairs)])
-    classes = _tables(lambda: [tables.class_interval_table(analysis.class_intervals, 0.95)])
-    failures = _tables(lambda: tables.first_failure_tables(analysis.first_failures.table, 0.95))
-    shifts = _tables(lambda: tables.shift_tables(analysis.shifts, 0.95)) if run.manifest.shifts else []
-    measures = _tables(
-        lambda: [
+    makers: dict[str, Callable[[], list[Table]]] = {
+        "results": lambda: _means(analysis),
+        "sizes": lambda: [tables.sizes_table(analysis.intervals, analysis.primary_set.name, pairs)],
+        "classes": lambda: [tables.class_interval_table(analysis.class_intervals, 0.95)],
+        "first-failure": lambda: tables.first_failure_tables(analysis.first_failures.table, 0.95),
+        "operating-point": lambda: [
             tables.measures_table(analysis.measures.table(), analysis.primary_set.name, pairs),
             tables.confidence_table(robustness.operating_confidences(run)),
-        ]
-    )
-    errors = _tables(
-        lambda: [
+        ],
+        "errors": lambda: [
             tables.object_table(analysis.error_types),
             tables.error_table(analysis.error_types),
             tables.calibration_table(analysis.calibration),
-        ]
-    )
-    sheet = _figures(analysis, "corruptions") if run.manifest.corruptions else []
+        ],
+        "shift": lambda: tables.shift_tables(analysis.shifts, 0.95) if run.manifest.shifts else [],
+    }
+    made = {}
+    for section, make in makers.items():
+        try:
+            made[section] = [table for table in make() if table.rows]
+        except DataError as error:
+            _LOG.debug("no table of %s: %s", section, error)
+            made[section] = []
+    return made
+
+
+def make_sections(analysis: RunAnalysis) -> list[Section]:
+    """All sections that the run has data for."""
+    run = analysis.run
+    by_section = section_tables(analysis)
+    by_section["results"] = tables.notes_once([*by_section["results"], *_cells(analysis)])
+    split = {
+        name: [part for table in own for part in split_to_page(table)] for name, own in by_section.items()
+    }
+
+    def section(name: str, title: str) -> Section:
+        return Section(name, title, _figures(analysis, name), split.get(name, []))
+
+    corruptions = "corruptions", "The corruptions"
     all_sections = [
         _summary(analysis),
         Section("run", "What was run"),
-        Section("results", "Results by corruption", results, _results(analysis)),
-        Section("image-quality", "Scores against image quality", _figures(analysis, "image-quality")),
-        Section("sizes", "Results by size of objects", _figures(analysis, "sizes"), sizes),
-        Section("classes", "Results by class", _figures(analysis, "classes"), classes),
-        Section("first-failure", "When objects are lost", _figures(analysis, "first-failure"), failures),
-        Section(
-            "operating-point", "At an operating confidence", _figures(analysis, "operating-point"), measures
-        ),
-        Section("errors", "Error types and calibration", _figures(analysis, "errors"), errors),
+        section("results", "Results by corruption"),
+        section("image-quality", "Scores against image quality"),
+        section("sizes", "Results by size of objects"),
+        section("classes", "Results by class"),
+        section("first-failure", "When objects are lost"),
+        section("operating-point", "At an operating confidence"),
+        section("errors", "Error types and calibration"),
         Section("detections", "Side by side", _side_by_side(analysis)),
-        Section("shift", "Other data", _figures(analysis, "shift"), shifts),
-        Section("cost", "What it costs", _figures(analysis, "cost")),
-        Section("training", "Training", _figures(analysis, "training")),
-        Section("corruptions", "The corruptions", sheet),
+        section("shift", "Other data"),
+        section("cost", "What it costs"),
+        section("training", "Training"),
+        section(*corruptions) if run.manifest.corruptions else Section(*corruptions),
         Section("method", "Method"),
         Section("glossary", "Terms"),
         Section("limits", "Limits"),
@@ -163,39 +181,34 @@ def _side_by_side(analysis: RunAnalysis) -> list[ReportFigure]:
     return drawn
 
 
-def _results(analysis: RunAnalysis) -> list[Table]:
-    run = analysis.run
-    first = analysis.metric_name
+def _means(analysis: RunAnalysis) -> list[Table]:
+    """The means and half-severities, as far as the run has intervals and corruptions."""
+    made: list[Table] = []
+    if analysis.corruption_sets:
+        at, names = analysis.primary_set.severity_text, analysis.set_names
+        pairs = analysis.run.baseline_pairs
+        made.append(tables.means_table(analysis.intervals, names, analysis.metric_name, pairs, at))
+    try:
+        halves = analysis.half_severities
+        made += [tables.half_severity_table(halves)] if len(halves) else []
+    except DataError as error:  # of a metric that is not resampled
+        _LOG.debug("no half-severities: %s", error)
+    return made
+
+
+def _cells(analysis: RunAnalysis) -> list[Table]:
+    """The scores of every cell, in a table for each metric where there are several differences."""
+    pairs, first = analysis.run.baseline_pairs, analysis.metric_name
     metrics = [first, *(m for m in tables.METRICS_SHOWN if m != first)]
     intervals = None
     try:
         intervals = analysis.intervals
     except DataError as error:
         _LOG.debug("no intervals: %s", error)
-    result_tables: list[Table] = []
-    if intervals is not None and analysis.corruption_sets:
-        means = tables.means_table(
-            intervals, analysis.set_names, first, run.baseline_pairs, analysis.primary_set.severity_text
-        )
-        result_tables += [means] if means.rows else []
-    if intervals is not None:
-        result_tables += _tables(
-            lambda: (
-                [tables.half_severity_table(analysis.half_severities)]
-                if len(analysis.half_severities)
-                else []
-            )
-        )
-    cells = tables.corruption_tables(analysis.results, run.baseline_pairs, metrics, intervals)
-    if len(run.baseline_pairs) <= 1:
-        result_tables.append(_join(cells, metrics))
-    else:
-        result_tables += [
-            _join(tables.corruption_tables(analysis.results, run.baseline_pairs, [m], intervals), [m])
-            for m in metrics
-        ]
-    result_tables = tables.notes_once(result_tables)
-    return [part for table in result_tables for part in split_to_page(table)]
+    together = [metrics] if len(pairs) <= 1 else [[metric] for metric in metrics]
+    return [
+        _join(tables.corruption_tables(analysis.results, pairs, some, intervals), some) for some in together
+    ]
 
 
 def _join(by_corruption: Sequence[Table], metrics: Sequence[str]) -> Table:
@@ -213,11 +226,3 @@ def _join(by_corruption: Sequence[Table], metrics: Sequence[str]) -> Table:
 
 
 _CLEAN = "0 (clean)"
-
-
-def _tables(make: Callable[[], list[Table]]) -> list[Table]:
-    try:
-        return [part for table in make() if table.rows for part in split_to_page(table)]
-    except DataError as error:
-        _LOG.debug("no table: %s", error)
-        return []

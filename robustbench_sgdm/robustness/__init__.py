@@ -47,7 +47,7 @@ from robustbench_sgdm.robustness.operating_point import (
 )
 from robustbench_sgdm.robustness.outcomes import CONFIDENCE, Outcomes, match_outcomes
 from robustbench_sgdm.robustness.point_estimates import point_estimates
-from robustbench_sgdm.robustness.ranking import rank_networks
+from robustbench_sgdm.robustness.ranking import compare_leaders, rank_networks
 from robustbench_sgdm.robustness.resample_cache import (
     BootstrapSamples,
     check_comparable,
@@ -84,6 +84,7 @@ __all__ = [
     "check_confidence",
     "class_intervals",
     "class_scores",
+    "compare_leaders",
     "confusion_matrix",
     "corruption_sets",
     "curve_set",

@@ -151,12 +151,15 @@ def pool_boxes(
     return PooledBoxes(boxes[["model", "severity", "confidence", "true"]], objects)
 
 
-def precision_recall(pooled: PooledBoxes, points: int = 200) -> pd.DataFrame:
+def precision_recall(
+    pooled: PooledBoxes, points: int = 200, *, confidences: Mapping[str, float] | None = None
+) -> pd.DataFrame:
     """Precision, recall and F1 at falling confidence, by model and severity.
 
     Args:
         pooled: the boxes.
-        points: most of a curve; between them curves are straight.
+        points: most of a curve, beside that of `confidences`; between them curves are straight.
+        confidences: by model; its curve has the point of all boxes of at least this.
 
     Returns:
         Columns model, severity, confidence (0 to 1), recall, precision, f1 (percent).
@@ -177,6 +180,8 @@ def precision_recall(pooled: PooledBoxes, points: int = 200) -> pd.DataFrame:
             np.searchsorted(hits, steps * hits[-1]).clip(max=len(last) - 1),
             np.searchsorted(-confidence[last], -steps).clip(max=len(last) - 1),
         )
+        counted = int((confidence[last] >= (confidences or {}).get(model, np.inf)).sum())
+        chosen = np.union1d(chosen, np.arange(len(last))[counted - 1 : counted])
         true, boxes = hits[chosen], last[chosen] + 1
         own_curve = {
             "confidence": confidence[last][chosen],

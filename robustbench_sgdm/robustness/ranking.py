@@ -1,5 +1,8 @@
 """Ranks of networks, each with its interval; networks that no difference tells apart share a place."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -7,6 +10,27 @@ from robustbench_sgdm.robustness.aggregates import CorruptionSet
 from robustbench_sgdm.robustness.inference import Intervals
 from robustbench_sgdm.robustness.measures import lower_is_better
 from robustbench_sgdm.robustness.significance import holm
+
+
+def compare_leaders(
+    intervals: Intervals, corruption_set: CorruptionSet | None, ranks: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """By metric the rows of `Intervals.table` about the first network of a ranking minus the second one.
+
+    Args:
+        intervals: of the networks.
+        corruption_set: that mPC is over; None for the clean score.
+        ranks: as of `rank_networks`, by metric; one of fewer than two networks is left out.
+    """
+    found = {}
+    for metric, ranked in ranks.items():
+        if len(ranked) > 1:
+            first, second = ranked["model"].tolist()[:2]
+            two = replace(intervals, groups={name: intervals.groups[name] for name in (first, second)})
+            sets = [corruption_set] if corruption_set else []
+            table = two.table([metric], pairs=[(second, first)], sets=sets)
+            found[metric] = table[table["baseline"] != ""]
+    return found
 
 
 def rank_networks(intervals: Intervals, metric: str, corruption_set: CorruptionSet | None) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 Images of another data set are no copies of the first one's, so what is said of clean against shifted images rests on two
 independent bootstraps, whose variances add. Models on the same shifted images are paired. AP is over the classes that
-both data sets have objects of. Effective robustness: how far a model's AP on shifted images is above the least-squares
-line of it against AP on clean images, over all networks (Taori et al. 2020, arXiv:2007.00644, there of accuracy).
+both data sets have objects of, whose names match as those of detectors do. Effective robustness: how far a model's AP
+on shifted images is above the least-squares line of it against AP on clean images, over all networks (Taori et al. 2020,
+arXiv:2007.00644, there of accuracy).
 """
 
 import zlib
@@ -15,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustbench_sgdm.core.constants import CLEAN
+from robustbench_sgdm.datasets.class_matching import match_classes
 from robustbench_sgdm.robustness.by_class import class_statistic
 from robustbench_sgdm.robustness.inference import Inference, infer, mean_of
 from robustbench_sgdm.robustness.resample_cache import DEFAULT_RESAMPLES, BootstrapSamples, load_samples
@@ -90,8 +92,8 @@ class _Shift:
         sides = [
             _clean_samples(run, classes, resamples, own_seed, progress)
             for run, classes, own_seed in (
-                (self.run, shared["category_id"], seed),
-                (self.shifted, shared["shifted_id"], other_seed),
+                (self.run, [own for own, _ in shared], seed),
+                (self.shifted, [other for _, other in shared], other_seed),
             )
         ]
         groups = self.run.groups
@@ -129,17 +131,17 @@ class _Shift:
         images = self.shifted.manifest.data.images
         return [model, baseline, self.name, statistic, *numbers, paired, classes, images, reason]
 
-    def _shared_classes(self) -> pd.DataFrame:
-        """The classes, by name, that both have objects of: category_id of the run's data, and shifted_id."""
-        frames = []
-        for run in (self.run, self.shifted):
-            truth = run.ground_truth()
-            there = truth.annotations.loc[truth.annotations["iscrowd"] == 0, "category_id"]
-            frames.append(
-                truth.categories[truth.categories["category_id"].isin(there)][["category_id", "name"]]
-            )
-        other = frames[1].rename(columns={"category_id": "shifted_id"})
-        return frames[0].merge(other, on="name")
+    def _shared_classes(self) -> list[tuple[int, int]]:
+        """The classes that both have objects of: category_id in the run's data, and in the shifted data."""
+        (ids, names, present), (other_ids, other_names, other_present) = (
+            _classes(run) for run in (self.run, self.shifted)
+        )
+        places = match_classes(names, other_names)
+        return [
+            (own, other_ids[place])
+            for own, place in zip(ids, places, strict=True)
+            if place >= 0 and own in present and other_ids[place] in other_present
+        ]
 
     def _why_missing(
         self, members: Sequence[str], classes: int, sides: Sequence[Mapping[str, BootstrapSamples]]
@@ -261,8 +263,15 @@ def residuals(clean: NDArray[np.float64], shifted: NDArray[np.float64]) -> NDArr
     return found
 
 
+def _classes(run: Run) -> tuple[list[int], list[str], set[int]]:
+    """Ids and names of a run's classes, and the ids of those with objects."""
+    truth = run.ground_truth()
+    counted = truth.annotations.loc[truth.annotations["iscrowd"] == 0, "category_id"]
+    return truth.categories["category_id"].tolist(), truth.categories["name"].tolist(), {*counted.tolist()}
+
+
 def _clean_samples(
-    run: Run, classes: pd.Series, resamples: int, seed: int, progress: Callable[[int], None]
+    run: Run, classes: Sequence[int], resamples: int, seed: int, progress: Callable[[int], None]
 ) -> dict[str, BootstrapSamples]:
     """The mean AP of some classes on clean images, (1,), by model."""
     statistic = class_statistic(run, {})

@@ -17,7 +17,7 @@ def join_runs(runs: Sequence[Run], names: Sequence[Mapping[str, str]], out: Path
 
     The first run gives what is not of models or corruptions: data, settings, hardware. A model that several runs have
     is one model if its cells are the same, and else is compared with the first run's. Latencies are left out: each is
-    relative to the first model of its own run. So are shifts, and images under corruption, which can be made again.
+    relative to the first model of its own run. So are shifts; notes say it. Images under corruption can be made again.
 
     Args:
         runs: that can be compared, see `robustness.check_comparable`.
@@ -96,12 +96,14 @@ def _join_manifests(
             )
         earlier = dict(by_name) | earlier
         corruptions = dict(run.manifest.corruptions) | corruptions
+    notes = dict.fromkeys(note for run in runs for note in run.manifest.data.notes) | dict.fromkeys(
+        _notes_on_omissions(runs)
+    )
     fields = first.content() | {
         "name": name,
         "command": command,
         "models": {model: info.content() for model, info in models.items()},
-        "data": first.data.content()
-        | {"notes": list(dict.fromkeys(note for run in runs for note in run.manifest.data.notes))},
+        "data": first.data.content() | {"notes": list(notes)},
         "corruptions": {corruption: info.content() for corruption, info in corruptions.items()},
         "severities": sorted({severity for run in runs for severity in run.manifest.severities}),
         "inference": first.inference if len({run.manifest.inference for run in runs}) == 1 else "",
@@ -116,6 +118,20 @@ def _join_manifests(
     }
     fields.pop("schema", None)
     return Manifest.make(fields, f"{name}, joined of {', '.join(str(run.path) for run in runs)}")
+
+
+def _notes_on_omissions(runs: Sequence[Run]) -> list[str]:
+    """What the runs have and their join has not."""
+    notes = []
+    if any(len(run.read_latency()) for run in runs):
+        notes.append(
+            "joined of runs without their latencies, each of which is relative to a model of its own run"
+        )
+    if any(run.manifest.shifts for run in runs):
+        notes.append(
+            "joined of runs without their results on other data (--shift), which the runs' own reports show"
+        )
+    return notes
 
 
 def _copy_cell(run: Run, cell: Cell, joined: Run, renamed: Cell) -> None:

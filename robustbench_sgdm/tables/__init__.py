@@ -30,6 +30,7 @@ from robustbench_sgdm.tables.score_tables import ScoreTables
 from robustbench_sgdm.tables.shift import shift_tables
 from robustbench_sgdm.tables.summary import (
     FLIPPED_IMAGES,
+    WITHOUT_INTERVALS,
     CorruptionValue,
     FlippedImage,
     ModelCost,
@@ -66,6 +67,7 @@ from robustbench_sgdm.tables.verdict import (
 __all__ = [
     "FLIPPED_IMAGES",
     "METRICS_SHOWN",
+    "WITHOUT_INTERVALS",
     "CorruptionValue",
     "FlippedImage",
     "ModelCost",

@@ -19,6 +19,8 @@ from robustbench_sgdm.tables.table import (
     starred,
 )
 
+_SMALL_ERROR = 2.0  # percent; from this D-ECE on, intervals cover in simulations
+
 
 def comparison_tables(
     intervals: pd.DataFrame, level: float, same: Mapping[tuple[str, str], str] | None = None
@@ -97,6 +99,21 @@ def to_json(rows: pd.DataFrame) -> str:
 def to_json_text(content: Any) -> str:
     """Plain types as JSON that any program reads; numpy's numbers too."""
     return json.dumps(content, indent=1, allow_nan=False, default=lambda number: number.item()) + "\n"
+
+
+def calibration_notes(rows: pd.DataFrame) -> list[str]:
+    """What to know of a small calibration error; see `docs/explanation/statistics.md`.
+
+    Args:
+        rows: as of `robustness.Intervals.table`.
+    """
+    small = (rows["metric"] == "D-ECE") & (rows["baseline"] == "") & (rows["estimate"] < _SMALL_ERROR)
+    if not small.any():
+        return []
+    return [
+        f"D-ECE sums absolute values, so chance alone makes it larger than 0: below about {_SMALL_ERROR:g} on few "
+        "images a detector may be calibrated, and the interval need not cover the true value."
+    ]
 
 
 def unit_text(metric: str) -> str:
@@ -222,7 +239,8 @@ def _means_table(means: pd.DataFrame, metric: str, level: float) -> Table:
         ["statistic", *models],
         [[name, *(by_model.get(m, "–") for m in models)] for name, by_model in cells.items()],
         [f"{family}: {humanize(over)}." for family, over in families.itertuples(index=False)]
-        + [f"Missing: {text}." for text in missing],
+        + [f"Missing: {text}." for text in missing]
+        + calibration_notes(means),
     )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness import lower_is_better
+from robustbench_sgdm.tables.comparison import calibration_notes
 from robustbench_sgdm.tables.table import (
     STARRED,
     UNROUNDED,
@@ -202,17 +203,20 @@ def measures_table(intervals: pd.DataFrame, over: str, pairs: Sequence[tuple[str
         over: the set, by its name there.
         pairs: (baseline, model) whose difference model - baseline gets a column.
     """
+    statistic_of = intervals["statistic"]
+    shown = intervals[(statistic_of == "P") | ((statistic_of == "mPC") & (intervals["over"] == over))]
     rows = []
-    for metric in dict.fromkeys(intervals["metric"]):
+    for metric in dict.fromkeys(shown["metric"]):
         for statistic, which in (("P", "clean"), ("mPC", "corrupted")):
-            part = intervals[(intervals["metric"] == metric) & (intervals["statistic"] == statistic)]
-            if statistic == "mPC":
-                part = part[part["over"] == over]
+            part = shown[(shown["metric"] == metric) & (shown["statistic"] == statistic)]
             if part["estimate"].notna().any():
                 less = ", lower is better" if lower_is_better(metric) else ""
                 rows.append([f"{metric.replace('_', ' ')}, {which}{less}", *_compared(part, pairs)])
     return Table(
-        "Measures at the operating confidence", ["measure", *_heads(intervals, pairs)], rows, _notes(pairs)
+        "Measures at the operating confidence",
+        ["measure", *_heads(intervals, pairs)],
+        rows,
+        [*_notes(pairs), *calibration_notes(shown)],
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.robustness import CorruptionSet, lower_is_better
-from robustbench_sgdm.tables.comparison import unit_text
+from robustbench_sgdm.tables.comparison import calibration_notes, unit_text
 from robustbench_sgdm.tables.table import (
     STARRED,
     UNROUNDED,
@@ -37,6 +37,7 @@ class ScoreTables:
         pairs: (baseline, model) whose differences are shown.
         sets: of corruptions, the largest first; none if only clean images were run.
         ranks: as of `robustness.rank_networks`, by metric; empty where there are no intervals.
+        leaders: as of `robustness.compare_leaders`, by metric.
         verdicts: of the pairs.
         level: of the intervals.
         reason: why there are none; empty if there are.
@@ -48,6 +49,7 @@ class ScoreTables:
     sets: Sequence[CorruptionSet]
     ranks: Mapping[str, pd.DataFrame]
     verdicts: Sequence[Verdict]
+    leaders: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     level: float = 0.95
     reason: str = ""
 
@@ -55,7 +57,7 @@ class ScoreTables:
     def _by_key(self) -> dict[tuple[Any, ...], Row]:
         """metric, model, baseline, statistic, and the set's name or corruption and severity -> a row."""
         keyed: dict[tuple[Any, ...], Row] = {}
-        for row in self.rows.to_dict("records"):
+        for row in (row for frame in (*self.leaders.values(), self.rows) for row in frame.to_dict("records")):
             at = (row["corruption"], row["severity"]) if row["statistic"] == "score" else (row["over"],)
             keyed[(row["metric"], row["model"], row["baseline"], row["statistic"], *at)] = row
         return keyed
@@ -180,7 +182,9 @@ class ScoreTables:
         heads = [*self.models, *["difference"] * len(self.pairs)]
         where = f" under {describe_set(self._first)}" if self._first else ""
         title = f"{metric}{unit_text(metric)}{where}, {100 * self.level:g} % intervals"
-        return Table(title, ["", *heads], rows, [f"Missing: {text}." for text in missing])
+        shown = self.rows[(self.rows["metric"] == metric) & self.rows["statistic"].isin(("P", "mPC"))]
+        notes = [*(f"Missing: {text}." for text in missing), *calibration_notes(shown)]
+        return Table(title, ["", *heads], rows, notes)
 
     def ranking(self, metric: str) -> Table | None:
         """The networks by their mean under corruption with ranks, the best first; None for fewer than three."""
@@ -228,27 +232,32 @@ class ScoreTables:
         )
 
     def closing(self, metric: str) -> Iterator[tuple[str, str]]:
-        """The result in lines of a label and a text: P, mPC, rPC, difference, verdict; why there are no intervals."""
-        if (ranks := self.ranks.get(metric)) is not None and len(self.models) > 2:
+        """The result in lines of a label and a text: P, mPC, rPC, difference, verdict; why there are no intervals.
+
+        Of three networks and more the numbers are those of the first, and its difference from the second.
+        """
+        ranks = self.ranks.get(metric) if len(self.models) > 2 else None
+        models, pairs, best = self.models, self.pairs, ""
+        if ranks is not None:
+            first, *others = ranks["model"].tolist() or [""]
+            models, pairs = [first], [(other, first) for other in others[:1] if metric in self.leaders]
+            best = f", best of {len(ranks)}"
+        statistic, over = ("mPC", self._first.name) if self._first else ("P", "")
+        under = f"mean {metric} under {describe_set(self._first)}{best}" if self._first else ""
+        for name, at, what in (
+            ("P", "", f"{metric} on clean images{'' if self._first else best}"),
+            ("mPC", over, under),
+            ("rPC", over, "mPC in % of P" * bool(self._first)),
+        ):
+            rows = {m: self._by_key.get((metric, m, "", name, at)) for m in models}
+            shown = [f"{m} {self._interval(row)}" for m, row in rows.items() if row is not None]
+            if shown and what:
+                yield name, f"{', '.join(shown)}  ({what})"
+        for baseline, model in pairs:
+            row = self._by_key.get((metric, model, baseline, statistic, over))
+            yield "difference", f"{self._interval(row, signed=True)} {statistic}, {model} minus {baseline}"
+        if ranks is not None:
             yield "verdict", ranking_verdict(ranks, metric, self._first)
-        else:
-            under = f"mean {metric} under {describe_set(self._first)}" if self._first else ""
-            for statistic, over, what in (
-                ("P", "", f"{metric} on clean images"),
-                ("mPC", self._first.name if self._first else "", under),
-                ("rPC", self._first.name if self._first else "", "mPC in % of P"),
-            ):
-                rows = {m: self._by_key.get((metric, m, "", statistic, over)) for m in self.models}
-                shown = [f"{m} {self._interval(row)}" for m, row in rows.items() if row is not None]
-                if shown and what:
-                    yield statistic, f"{', '.join(shown)}  ({what})"
-            statistic, over = ("mPC", self._first.name) if self._first else ("P", "")
-            for baseline, model in self.pairs:
-                row = self._by_key.get((metric, model, baseline, statistic, over))
-                yield (
-                    "difference",
-                    f"{self._interval(row, signed=True)} {statistic}, {model} minus {baseline}",
-                )
         for verdict in self.verdicts:
             yield "verdict", verdict.headline
         if self.reason:

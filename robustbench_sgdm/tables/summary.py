@@ -25,6 +25,9 @@ from robustbench_sgdm.tables.verdict import (
 EXTREMES = 3
 """Corruptions that are named at either end of a ranking."""
 
+WITHOUT_INTERVALS = "Without intervals a chance difference looks like a real one."
+"""The limit of a run that has scores alone."""
+
 FLIPPED_IMAGES = 2
 """Images for each direction of flips."""
 
@@ -190,7 +193,7 @@ def summarize(
         _first_flipped_images(run, results, metric, flips or partial(robustness.find_flips, run), primary),
         model_costs(run),
         _facts(run, primary),
-        _limit(run),
+        _limit(run, has_intervals=bool(means["low"].notna().any())),
     )
 
 
@@ -447,11 +450,12 @@ def _images(count: int) -> str:
     return f"{count:,} image{'s' * (count != 1)}"
 
 
-def _limit(run: Run) -> str:
+def _limit(run: Run, *, has_intervals: bool) -> str:
     data, has_seeds = run.manifest.data, min(map(len, run.groups.values())) > 1
     covered = "images and training seeds" if has_seeds else "images, not training"
     few = ", enough only for large differences" * (data.images < _FEW_IMAGES)
+    intervals = f"Intervals cover the choice of {covered}." if has_intervals else WITHOUT_INTERVALS
     return (
-        f"Intervals cover the choice of {covered}. The data are {_images(data.images)} of {data.name}{few}; other data "
+        f"{intervals} The data are {_images(data.images)} of {data.name}{few}; other data "
         "and real corruptions can give other results."
     )

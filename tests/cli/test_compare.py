@@ -95,6 +95,17 @@ def test_the_first_predictions_are_said_to_be_the_baseline(
         assert flips and all(row["significant"] == (row["p_holm"] < 1 - float(level)) for row in flips)
 
 
+def test_score_has_the_options_of_run_for_scripts(tiny_coco: Path, tmp_path: Path, command: Command) -> None:
+    place = str(folder(tmp_path / "a", json.loads(tiny_coco.read_text()), 1.0))
+    words = ("score", place, "--model", "a", "--data", str(tiny_coco), "--name", "there")
+    code, out, err = command(*words, "-q")
+    assert code == 0 and {line.split()[0] for line in out.splitlines()} == {"P", "mPC", "rPC"}
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+    code, out, _ = command(*words, "--json")
+    (metric, *_) = json.loads(out)["metrics"]
+    assert code == 0 and metric["models"][0]["model"] == "a" and metric["models"][0]["P"]["estimate"] == 100
+
+
 def test_predictions_become_cells(scored: tuple[Path, dict[str, Any]]) -> None:
     run = Run.open(scored[0])
     assert not run.missing_cells() and len(run.cells) == 8 and run.baseline_pairs == [("a", "b")]

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from rich.cells import cell_len
 import robustbench_sgdm as rb
 from robustbench_sgdm import tables
 from robustbench_sgdm.cli import console
+from robustbench_sgdm.cli.compare import _rows_that_fit
 from robustbench_sgdm.robustness import bootstrap_intervals
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.tables import Table
@@ -39,6 +41,8 @@ def test_a_run_is_a_table_per_metric_and_five_lines(pair: Run, command: Callable
         f"{metric} (%) of base, base-module and its difference from base" for metric in ("AP", "AP50", "AP_S")
     ]
     assert sum(line.startswith("clean ") for line in lines) == 3
+    (terms,) = [line for line in lines if line.startswith("AP_S: AP of small objects")]
+    assert "Holm's correction: raises p-values" in terms
     labels = [line.partition(" ")[0] for line in lines[-6:]]
     assert labels == ["P", "mPC", "rPC", "difference", "verdict", "results"]
     table = bootstrap_intervals(pair).table(["AP"])
@@ -64,7 +68,7 @@ def test_tables_fit(
 ) -> None:
     monkeypatch.setattr(console.out, "width", width)
     printed = command("results", str(pair.path)).partition("\nP  ")[0]
-    tables = [line for line in printed.splitlines() if not line.startswith("*:")]
+    tables = [line for line in printed.splitlines() if not line.startswith(("*:", "AP_S: ", "Differences "))]
     assert max(map(len, tables)) <= width
     ap = pair.results().set_index(["model", "corruption", "severity"])["AP"]
     for severity in LEVELS["gaussian_noise"]:
@@ -79,7 +83,32 @@ def test_many_models_are_ranked(many: Run, command: Callable[..., str]) -> None:
     assert (
         len(verdicts) == 1 and "Any of j and i may be first of 10 under fog at severities 1, 3" in verdicts[0]
     )
-    assert len(command("compare", str(many.path)).splitlines()) < 60
+    table = bootstrap_intervals(many).table(["AP"], pairs=[("i", "j")])
+    means = table[(table["statistic"] == "mPC") & (table["over"] == "fog at 1, 3")]
+    own, ahead = (
+        means[(means["model"] == "j") & (means["baseline"] == baseline)].iloc[0] for baseline in ("", "i")
+    )
+    closing = {line.split()[0]: line for line in lines[-7:-2]}  # then two lines of standard error
+    assert [*closing] == ["P", "mPC", "rPC", "difference", "verdict"]
+    assert f"j {tables.format_interval(*own[['estimate', 'low', 'high']])}" in closing["mPC"]
+    assert "best of 10" in closing["mPC"] and closing["difference"].endswith(" mPC, j minus i")
+    ends = tables.format_interval(*ahead[["estimate", "low", "high"]], signed=True)
+    assert ends in closing["difference"]
+
+
+@pytest.mark.parametrize("baseline", [(), ("--baseline", "a")])
+def test_a_comparison_of_many_fits_a_small_terminal(
+    many: Run, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch, baseline: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(console.out, "width", 80)
+    lines = command("compare", str(many.path), *baseline).splitlines()
+    assert (len(lines) < 60 and max(map(cell_len, lines)) <= 80) or not baseline
+    said = " ".join(lines)
+    assert "Any of j and i may be first of 10" in said
+    assert ("verdicts" in said.partition("Not shown: ")[2]) == bool(baseline)
+    every = command("compare", str(many.path), *baseline, "--all")
+    assert all(f"{name} scores higher than a" in " ".join(every.split()) for name in "cdefghij")
 
 
 def test_a_long_comparison_says_what_it_leaves_out(tmp_path: Path, command: Callable[..., str]) -> None:
@@ -87,6 +116,8 @@ def test_a_long_comparison_says_what_it_leaves_out(tmp_path: Path, command: Call
     run = make_run(tmp_path, "long", ["a", "b", "c"], {n: [3] for n in names}, images=6, resamples=True)
     printed = command("compare", str(run.path))
     assert len(printed.splitlines()) < 60 and "Not shown: AP (%), mean over severities" in printed
+    ranking = [Table("t", ["model", "place"], [[f"m{number}", "1"] for number in range(300)], ["a note"])]
+    assert _rows_that_fit(ranking, 50) == 50 - len(console.compact_lines([replace(ranking[0], rows=[])]))
     assert "corruption 59" in command("compare", str(run.path), "--all")
 
 
@@ -128,7 +159,19 @@ def test_documents_and_errors(pair: Run, command: Callable[..., str]) -> None:
     frame = pd.read_csv(pair.path / "results.csv")
     assert len(command("results", str(pair.path), "--format", "csv").splitlines()) == len(frame) + 1
     assert "| gaussian noise |" in command("results", str(pair.path), "--format", "markdown")
-    assert command("results", str(pair.path), "--format", "latex", "--all").count(r"\begin{table}") == 5
+    text = command("results", str(pair.path), "--format", "latex", "--all")
+    captions = re.findall(r"\\caption{(.+)}", text)
+    for name in (
+        *(
+            "gaussian noise",
+            "Means of AP",
+            "AP by size",
+            "Severity at which half",
+            "Severity at which an object",
+        ),
+        *("Outcomes of the objects", "AP50 lost", "Calibration error", "Measures at the operating"),
+    ):
+        assert any(caption.startswith(name) for caption in captions), name
     assert "choose one of them" in command("results", str(pair.path), "--out", "x", code=2)
     assert "Holm" in command("results", str(pair.path), "--all")
 

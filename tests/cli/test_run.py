@@ -1,7 +1,9 @@
 """The main job on the embedded default: the module, its baseline, a resumed run, other people's checkpoints."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -52,6 +54,24 @@ def test_the_main_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert "4 cells stored, 0 predictions to make" in second.err and second.out == first.out
     robustbench(monkeypatch, "list", "runs")
     assert "complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("run", "--model", "yolov8n"), ("run", "--model", "a.pt", "--estimate")])
+def test_the_first_line_is_said_before_torch_is_imported(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Which takes seconds: a torch that only says so stands in its place."""
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch is imported')")
+    paths = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-m", "robustbench_sgdm.cli", *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths},
+        cwd=tmp_path,
+        timeout=300,
+        check=False,
+    )
+    said = done.stderr.splitlines()
+    assert said[0] == f"loading {words[2]} and scenes" and said[-1] == "torch is imported", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,7 @@ def mean_curve() -> pd.DataFrame:
 def compact_map() -> CompactMap:
     rows = [(c, f"{s}", s * (1.5 - i), s > 3) for i, c in enumerate(NOISES) for s in range(1, 6)]
     cells = pd.DataFrame(rows, columns=["corruption", "column", "value", "significant"])
-    return CompactMap(cells, "severity", True, "AP of one minus the other")
+    return CompactMap(cells, "severity", "difference", "AP of one minus the other")
 
 
 FLIPPED = ((MODELS[1], MODELS[1]), (MODELS[0], MODELS[1]))

@@ -3,10 +3,12 @@
 import base64
 import html
 import io
+import itertools
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,28 +80,47 @@ def test_the_same_run_gives_the_same_file(written: Run) -> None:
     assert text_of(written) == before
 
 
-def test_results_csv_terminal_and_report_agree(
-    written: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_results_csv_terminal_latex_and_report_agree(written: Run, command: Callable[..., str]) -> None:
+    """Every score of every cell, as `results` prints it."""
     stored = pd.read_csv(written.path / "results.csv")
-    shown = tables_of(text_of(written))
-    from robustbench_sgdm.cli import console
-
-    monkeypatch.setattr(console.out, "_width", 400)
-    for table in tables.corruption_tables(written.results(), written.baseline_pairs):
-        console.print_table(table)
-    printed = capsys.readouterr().out
+    shown = tables_of(text_of(written))["AP, AP50 and AP_S of every cell"]
+    words = ("results", str(written.path), "--resamples", "200", "--all")
+    terminal, latex = command(*words), latex_tables(command(*words, "--format", "latex"))
+    models = list(dict.fromkeys(stored["model"]))
     for name in ("gaussian_noise", "fog"):
-        terminal = printed.partition(tables.humanize(name))[2].partition("noise" if name == "fog" else "fog")[
-            0
-        ]
-        for row in stored[stored["corruption"].isin(["clean", name])].itertuples():
-            severity = f"{float(row.severity):g}" if row.severity else "0 (clean)"  # type: ignore[arg-type]
-            for metric in tables.METRICS_SHOWN:
-                said = f"{getattr(row, metric):.2f}"
-                cell = f"{tables.humanize(name)} {severity}" if row.severity else "clean"
-                assert shown["AP, AP50 and AP_S of every cell"][cell][f"{metric}{row.model!s}"] == said
-                assert said in terminal
+        rows = stored[stored["corruption"].isin(["clean", name])]
+        printed, document = terminal_rows(terminal, tables.humanize(name)), latex[tables.humanize(name)]
+        severities = sorted(set(rows["severity"]))
+        for severity, line, texed in zip(severities, printed, document, strict=True):
+            at = f"{severity:g}" if severity else "0 (clean)"
+            cell = f"{tables.humanize(name)} {at}" if severity else "clean"
+            assert line[0] == at == texed[0]
+            own = rows[rows["severity"] == severity].set_index("model")
+            # Of AP two scores, the difference, its interval and p; of the others no interval.
+            for metric, place in zip(tables.METRICS_SHOWN, (1, 6, 9), strict=True):
+                said = [f"{own.loc[model, metric]:.2f}" for model in models]
+                assert line[place : place + 2] == texed[place : place + 2] == said
+                assert [shown[cell][f"{metric}{model}"] for model in models] == said
+
+
+def terminal_rows(text: str, title: str) -> list[list[str]]:
+    """The rows of a table that the terminal shows."""
+    table = re.split(rf"^ *{re.escape(title)} *$", text, maxsplit=1, flags=re.MULTILINE)[1]
+    rows = re.split("─ *\n", table, maxsplit=1)[1]
+    lines = itertools.takewhile(str.strip, rows.splitlines())
+    return [re.split(r"\s{2,}", line.strip()) for line in lines]
+
+
+def latex_tables(text: str) -> dict[str, list[list[str]]]:
+    """Caption -> rows of cells, of a LaTeX document."""
+    found = {}
+    for table in text.split(r"\begin{table}")[1:]:
+        caption = re.search(r"\\caption{(.*)}\n", table)
+        assert caption
+        rows = table.partition("\\midrule\n")[2].partition("  \\bottomrule")[0].splitlines()
+        cells = [[cell.strip() for cell in row.removesuffix("\\\\").split(" & ")] for row in rows]
+        found[re.sub(r"\\text\w+{}|\\", "", caption[1])] = cells
+    return found
 
 
 def tables_of(text: str) -> dict[str, dict[str, dict[str, str]]]:
@@ -115,28 +136,34 @@ def tables_of(text: str) -> dict[str, dict[str, dict[str, str]]]:
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
 
-def test_html_csv_latex_and_pdf_have_the_same_numbers(written: Run) -> None:
+def test_html_csv_latex_and_pdf_have_the_same_numbers(written: Run, command: Callable[..., str]) -> None:
     page = html5lib.parse(text_of(written), namespaceHTMLElements=False)
     whole = "".join(p.extract_text() + "\n" for p in pypdf.PdfReader(written.path / "report.pdf").pages)
     paper = " ".join(whole.split())
     blocks = [one for one in page.iter("div") if (one.get("class") or "").split()[:1] == ["table"]]
     assert len(blocks) >= 12
+    latex = latex_tables(
+        command("results", str(written.path), "--resamples", "200", "--format", "latex", "--all")
+    )
+    shown: dict[str, list[list[str]]] = {}  # parts of a table together: LaTeX has it whole
     for block in blocks:
         (table,), (link,) = list(block.iter("table")), list(block.iter("a"))
-        columns = [" ".join(head.itertext()) for head in table.findall("thead/tr/th")]
         rows = [["".join(cell.itertext()) for cell in row] for row in table.findall("tbody/tr")]
         kind, _, content = link.get("href").partition(";base64,")
         assert kind == "data:text/csv;charset=utf-8" and link.get("download").endswith(".csv")
         stored = pd.read_csv(io.BytesIO(base64.b64decode(content)), dtype=str, keep_default_na=False)
-        latex = tables.to_latex(tables.Table("t", columns, rows)).splitlines()[7:]
-        for row, (_, csv), line in zip(rows, stored.iterrows(), latex, strict=False):
-            numbers = _NUMBER.findall(" ".join(row[1:]))
-            assert _NUMBER.findall(" ".join(csv.iloc[1:])) == numbers, row
-            assert _NUMBER.findall(re.sub(r"\\text\w+{}", " ", line.partition("&")[2])) == numbers, (
-                row,
-                line,
-            )
+        numbers = [_NUMBER.findall(" ".join(row[1:])) for row in rows]
+        for row, (_, csv), own in zip(rows, stored.iterrows(), numbers, strict=True):
+            assert _NUMBER.findall(" ".join(csv.iloc[1:])) == own, row
             assert " ".join(" ".join(row[1:]).split()) in paper, row
+        caption = (table.findtext("caption") or "").removesuffix(" (continued)")
+        before = shown.get(caption, [[] for _ in numbers])
+        shown[caption] = [[*row, *more] for row, more in zip(before, numbers, strict=True)]
+    in_both = shown.keys() & latex.keys()
+    assert len(in_both) >= 10
+    for caption in in_both:
+        plain = [re.sub(r"\\text\w+{}", " ", " ".join(row[1:])) for row in latex[caption]]
+        assert [_NUMBER.findall(text) for text in plain] == shown[caption], caption
 
 
 def told(analysis: RunAnalysis) -> list[tables.Verdict]:
@@ -421,7 +448,7 @@ def test_it_reads_without_javascript_and_on_a_telephone(written: Run, browser: A
     page = context.new_page()
     page.goto((written.path / "report.html").as_uri())
     assert page.locator("h1").is_visible() and page.locator("figure img").count() >= 8
-    assert page.locator("main").bounding_box()["width"] <= 390
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
 
 
@@ -432,6 +459,8 @@ def test_an_empty_run_is_refused_and_a_partial_one_says_so(small_run: Run) -> No
     html5lib.HTMLParser(strict=True).parse(text)
     assert "<strong>Incomplete:</strong> 1 of 6" in text
     assert "No intervals, so no verdict" in text and "&lt;script&gt;" in text
+    assert "Intervals cover" not in text and "Intervals: images" not in text
+    assert text.count(tables.WITHOUT_INTERVALS) == 2  # on the first page, and under Limits
     for cell in small_run.cells[:-1]:
         (small_run.store.folder(cell) / "scores.json").unlink()
     with pytest.raises(DataError, match="no complete cell"):
@@ -470,6 +499,12 @@ def test_the_command_ends_with_the_paths(
         str(written.path / "report.html"),
         str(written.path / "report.pdf"),
     ]
+
+
+def test_quiet_prints_nothing_but_warnings(written: Run, command: Callable[..., str]) -> None:
+    words = ("report", str(written.path), "--summary", "--resamples", "200")
+    assert command(*words, "-q") == ""
+    assert command(*words).splitlines()[-1].endswith("summary.pdf")
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def test_without_intervals_the_numbers_are_the_same(analysis: RunAnalysis) -> No
     run, results = analysis.run, analysis.results
     short, whole = tables.summarize(run, results, "AP", missing), analysis.summary
     assert short.verdicts == [] and short.reason == "no ground truth"
+    assert short.limit.startswith(tables.WITHOUT_INTERVALS) and whole.limit.startswith("Intervals cover")
     for name in ("means", "curve"):
         ours, theirs = getattr(short, name), getattr(whole, name)
         keys = ["model", "statistic"] if name == "means" else ["model", "severity"]

@@ -20,6 +20,7 @@ from robustbench_sgdm.robustness.measures import MeasureSampler, best_confidence
 from robustbench_sgdm.robustness.outcomes import sort_truth
 from robustbench_sgdm.robustness.resample_cache import BootstrapSamples, bootstrap_weights
 from robustbench_sgdm.store import GroundTruth
+from robustbench_sgdm.tables import ScoreTables, measures_table
 
 NAMES = list(MEASURES)
 TOLERANCE = 1e-9  # of percentages: other orders of the same sums
@@ -377,3 +378,12 @@ def test_the_reason_names_the_model_and_the_cells_without_a_value() -> None:
     )
     frame = short.table()
     assert frame.loc[frame["estimate"].isna(), "missing"].tolist() == ["b: recall on clean images is 0"]
+
+
+@pytest.mark.parametrize("value", [1.2, 2.5])
+def test_a_small_d_ece_has_a_note_on_its_interval(value: float) -> None:
+    row = {"metric": "D-ECE", "model": "a", "baseline": "", "statistic": "P", "over": "", "estimate": value}
+    frame = pd.DataFrame([row | {"low": value / 2, "high": 2 * value, "missing": "", "significant": False}])
+    short = ScoreTables(frame, ["a"], [], [], {}, []).means("D-ECE", {})
+    for table in (short, measures_table(frame, "", [])):
+        assert any("need not cover" in note for note in table.notes) == (value < 2), table.title

@@ -47,6 +47,20 @@ def test_curves_are_points_of_scikit_learns(make_run: Any) -> None:
             assert point["f1"] == pytest.approx(f1, abs=1e-9)
 
 
+def test_a_curve_has_the_point_of_the_operating_confidence(make_run: Any) -> None:
+    """However few points are drawn, and between any two scores."""
+    pooled = pool_boxes(make_run(MODELS, NOISE))
+    for least in (0.0, 0.137, 0.5, 0.9):
+        curves = precision_recall(pooled, points=4, confidences=dict.fromkeys(MODELS, least))
+        for (model, severity), own in curves.groupby(["model", "severity"]):
+            boxes = pooled.boxes[(pooled.boxes["model"] == model) & (pooled.boxes["severity"] == severity)]
+            kept = boxes[boxes["confidence"] >= least]
+            point = own[own["confidence"] >= least].iloc[-1]
+            assert point["precision"] == pytest.approx(100 * kept["true"].mean(), abs=1e-9)
+            recall = 100 * kept["true"].sum() / pooled.objects[str(model), float(str(severity))]
+            assert point["recall"] == pytest.approx(recall, abs=1e-9)
+
+
 def test_boxes_of_one_class_are_those_of_all_that_have_it(make_run: Any) -> None:
     run = make_run(MODELS, NOISE)
     cells = [cell for cell in run.cells if cell.severity == 3 and cell.model == "base"]

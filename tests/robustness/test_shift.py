@@ -99,17 +99,32 @@ def test_two_models_have_no_line_and_other_classes_no_number(make_run: Any) -> N
         effective["estimate"].isna().all()
         and (effective["missing"] == "effective robustness needs 3 networks or more").all()
     )
-    truth = night.ground_truth()
-    truth.categories["name"] = ["x", "y", "z"]
-    shutil.rmtree(night.path / "ground_truth")
-    truth.write(night.path / "ground_truth", night.manifest.data.fingerprint, night.files)
-    table = shift_table(run, {"night": Run.open(night.path)}, resamples=20)
+    table = shift_table(run, {"night": rename_classes(night, ["x", "y", "z"])}, resamples=20)
     assert table["estimate"].isna().all() and (table["classes"] == 0).all()
     assert table["missing"].str.contains("no class has objects in both data sets").all()
     lacking = make_run(two, FOG, name="lacking", truth_seed=5, leave=(("module", "clean", 0.0),))
     table = shift_table(run, {"night": lacking}, resamples=20)
     assert pick(table, model="module", baseline="", statistic="clean")["missing"] == "module: no shifted cell"
     assert pick(table, model="base", baseline="", statistic="change")["estimate"] < 100
+
+
+def rename_classes(run: Run, names: list[str]) -> Run:
+    truth = run.ground_truth()
+    truth.categories["name"] = names
+    shutil.rmtree(run.path / "ground_truth")
+    truth.write(run.path / "ground_truth", run.manifest.data.fingerprint, run.files)
+    return Run.open(run.path)
+
+
+def test_classes_match_as_those_of_detectors_do(runs: tuple[Run, Run]) -> None:
+    run, night = runs
+    whole = shift_table(run, {"night": night}, resamples=20)
+    run = rename_classes(run, ["traffic light", "Car", "z"])
+    loose = shift_table(run, {"night": rename_classes(night, ["Traffic_Light", "car", "z"])}, resamples=20)
+    pd.testing.assert_frame_equal(loose, whole)
+    run = rename_classes(run, ["car", "bus", "z"])
+    twice = shift_table(run, {"night": rename_classes(night, ["car", "car", "z"])}, resamples=20)
+    assert (twice["classes"] == 0).all()  # which of the two is meant is unknown
 
 
 def test_seeds_of_a_network_are_averaged(make_run: Any) -> None:

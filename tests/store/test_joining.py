@@ -53,6 +53,16 @@ def test_cells_scores_and_statistics_are_those_of_the_runs(runs: list[Path], tmp
     assert again.path == joined.path and again.directory.cells == joined.directory.cells
 
 
+def test_what_is_left_out_is_noted(runs: list[Path], tmp_path: Path) -> None:
+    assert not rb.join_runs(runs[:2], tmp_path / "plain").directory.manifest.data.notes
+    latency = {"model": ["a"], "milliseconds": 1.0, "ratio": 1.0, "low": 1.0, "high": 1.0, "device": "cpu"}
+    Run.open(runs[0]).write_latency(pd.DataFrame(latency))
+    Run.open(runs[1]).with_shifts({"night": "two-night"})
+    notes = rb.join_runs(runs[:2], tmp_path / "both").directory.manifest.data.notes
+    assert ["without their latencies" in note for note in notes] == [True, False]
+    assert "without their results on other data (--shift)" in notes[1]
+
+
 def test_a_model_that_differs_is_compared_with_the_first_runs(runs: list[Path], tmp_path: Path) -> None:
     joined = rb.join_runs([runs[0], runs[2]], tmp_path / "both").directory
     assert list(joined.manifest.models) == ["a@one", "b", "a@three"]

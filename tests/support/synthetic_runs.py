@@ -81,6 +81,7 @@ def make_run(
     resamples: bool = False,
     fingerprints: Mapping[str, str] | None = None,
     leave: int = 0,
+    classes: Sequence[str] = CLASSES,
 ) -> Run:
     """A stored run that looks like one: boxes scatter and scores fall with severity; the first model is the baseline.
 
@@ -90,12 +91,13 @@ def make_run(
         resamples: also the distributions of the bootstrap, scores being made up; else scores are COCO's.
         fingerprints: of the corruptions, so that their pixels can be made again.
         leave: so many cells at the end are not made.
+        classes: of the objects, in equal shares.
     """
     rng = np.random.default_rng(0)
     files = _files(
         project / f"{name}-images", pictures or [rng.integers(0, 255, (SIDE[1], SIDE[0], 3), np.uint8)]
     )
-    truth = _truth(rng, images, files)
+    truth = _truth(rng, images, files, classes)
     cells = [
         Cell(m, c, float(s), f"{m}|{c}|{s:g}|" + "0" * 40)
         for m in models
@@ -198,7 +200,9 @@ def _files(folder: Path, pictures: Sequence[NDArray[np.uint8]]) -> list[Path]:
     return sorted(folder.glob("*.png"))
 
 
-def _truth(rng: np.random.Generator, images: int, files: Sequence[Path]) -> GroundTruth:
+def _truth(
+    rng: np.random.Generator, images: int, files: Sequence[Path], classes: Sequence[str]
+) -> GroundTruth:
     ids = np.arange(1, images + 1)
     each = rng.integers(2, 8, images)
     owner = np.repeat(ids, each)
@@ -216,11 +220,11 @@ def _truth(rng: np.random.Generator, images: int, files: Sequence[Path]) -> Grou
         ),
         boxes.assign(
             image_id=owner,
-            category_id=rng.integers(1, len(CLASSES) + 1, len(owner)),
+            category_id=rng.integers(1, len(classes) + 1, len(owner)),
             area=boxes["w"] * boxes["h"],
             iscrowd=0,
         ),
-        pd.DataFrame({"category_id": range(1, len(CLASSES) + 1), "name": CLASSES}),
+        pd.DataFrame({"category_id": range(1, len(classes) + 1), "name": classes}),
     )
 
 

@@ -1,0 +1,105 @@
+"""Reports of small and of large runs: the first page stands alone, nothing is cut off, pages are full, words whole."""
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import html5lib
+import pypdf
+import pytest
+
+from robustbench_sgdm import report
+from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.store import Run
+from tests.support.synthetic_runs import make_run
+
+LEVELS = {"gaussian_noise": [1, 3, 5], "fog": [1, 3, 5]}
+_POINTS = 72 / 25.4  # in a millimetre
+_TOP, _SIDE, _BOTTOM = 17 * _POINTS, 15 * _POINTS, 15 * _POINTS  # margins, as `report.css` has them
+
+
+def placed(page: Any) -> list[tuple[float, float, str]]:
+    """Where each text of a page begins, from its left and its top, in points; without running head and page number."""
+    found: list[tuple[float, float, str]] = []
+    high = float(page.mediabox.height)
+
+    def visit(text: str, cm: Any, tm: Any, *_: Any) -> None:
+        if text.strip():
+            left, up = (tm[4] * cm[0] + cm[4], tm[5] * cm[3] + cm[5])
+            found.append((left, high - up, text.strip()))
+
+    page.extract_text(visitor_text=visit)
+    return [one for one in found if _TOP <= one[1] <= high - _BOTTOM]
+
+
+def fill(page: Any) -> float:
+    """The share of a page's height above its last text."""
+    high = float(page.mediabox.height) - _TOP - _BOTTOM
+    return (max(top for _, top, _ in placed(page)) - _TOP) / high
+
+
+def text_of(page: Path) -> str:
+    """What a page shows; a place where a line may break is none."""
+    text = re.sub(r"<style.*?</style>|<wbr>", "", page.read_text("utf-8"), flags=re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", " ", text))
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_the_summary_is_one_page(tmp_path: Path, count: int) -> None:
+    models = [f"model-{number}" for number in range(count)]
+    run = make_run(tmp_path, "run", models, LEVELS, images=8, resamples=True)
+    page, paper = report.write_report(RunAnalysis(run), summary_only=True)
+    assert (page.name, paper.name) == ("summary.html", "summary.pdf")
+    html5lib.HTMLParser(strict=True).parse(page.read_text("utf-8"))
+    (only,) = pypdf.PdfReader(paper).pages
+    text = " ".join(only.extract_text().split())
+    assert "Limits:" in text and all(name in text for name in models) and "Figure 2." in text
+    assert min(left for left, *_ in placed(only)) >= _SIDE - 1
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("pair"), "run", ["base", "base-sgdm"], LEVELS, images=24)
+
+
+@pytest.mark.parametrize("size", ["A4", "letter"])
+def test_pages_are_full_and_words_whole(pair: Run, size: str) -> None:
+    page, paper = report.write_report(RunAnalysis(pair, resamples=50), page_size=size)
+    pages = pypdf.PdfReader(paper).pages
+    wide = {"A4": 210 * _POINTS, "letter": 612.0}[size]
+    assert abs(float(pages[0].mediabox.width) - wide) < 1 and len(pages) > 4
+    assert [number for number, one in enumerate(pages[:-1], 1) if fill(one) < 2 / 3] == []
+    for one in pages:
+        assert min(left for left, *_ in placed(one)) >= _SIDE - 1
+        assert max(left for left, *_ in placed(one)) < wide - _SIDE
+    whole = text_of(page)
+    known = {*re.findall(r"[A-Za-z]{3,}", whole)}
+    printed = {*re.findall(r"[A-Za-z]{3,}", "\n".join(one.extract_text() for one in pages))}
+    assert sorted(printed - known) == []
+
+
+def test_one_image(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "run", ["base", "base-sgdm"], LEVELS, images=1)
+    page, paper = report.write_report(RunAnalysis(run, resamples=20))
+    assert "The data are 1 image of made" in text_of(page) and not re.search(r"\bnan\b", text_of(page))
+    html5lib.HTMLParser(strict=True).parse(page.read_text("utf-8"))
+    assert len(pypdf.PdfReader(paper).pages) > 3
+
+
+def test_two_hundred_classes(tmp_path: Path) -> None:
+    names = [f"class number {number}" for number in range(200)]
+    run = make_run(tmp_path, "run", ["base", "base-sgdm"], {"fog": [3]}, images=60, classes=names)
+    page, paper = report.write_report(RunAnalysis(run, resamples=20))
+    tree = html5lib.parse(page.read_text("utf-8"), namespaceHTMLElements=False)
+    rows, *_ = [  # of the parts that a wide table is cut into
+        [row.findtext("th") for row in table.findall("tbody/tr")]
+        for table in tree.iter("table")
+        if (table.findtext("caption") or "").startswith("AP by class")
+    ]
+    present = {names[i - 1] for i in run.ground_truth().annotations["category_id"]}
+    assert {str(row).removesuffix(" (few)") for row in rows} == present and len(present) > 100
+    assert page.stat().st_size < 6e6 and paper.stat().st_size < 6e6
+    assert [
+        number for number, one in enumerate(pypdf.PdfReader(paper).pages[:-1], 1) if fill(one) < 2 / 3
+    ] == []

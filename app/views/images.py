@@ -199,7 +199,7 @@ def _select_severity(
 
 
 def _forget_place(ids: Sequence[int]) -> None:
-    """Begin again in the gallery once other images are listed, and drop an image that is no longer among them.
+    """Go back to the first page of the gallery once other images are listed, and drop an image that is not among them.
 
     Only an address that was opened may ask for what is not available: that is told.
     """

@@ -63,7 +63,7 @@ def test_models_with_other_corruptions(view: Callable[..., AppTest], tmp_path: P
     assert not shown.exception and "Neither model" in "".join(m.value for m in shown.markdown)
 
 
-def test_other_images_begin_anew(view: Callable[..., AppTest], tmp_path: Path) -> None:
+def test_other_images_begin_on_the_first_page(view: Callable[..., AppTest], tmp_path: Path) -> None:
     """Nobody typed a page or an image that another filter lacks; only an address that was opened is told of."""
     synthetic_runs.make_run(tmp_path, "r", ["base", "own"], {"fog": [1]}, images=40)
 

@@ -208,7 +208,7 @@ def _forget_place(ids: Sequence[int]) -> None:
     if before is None or before == ids:
         return
     st.query_params.pop("page", None)
-    if st.query_params.get("image") not in map(str, ids):
+    if st.query_params.get("image", "") not in {str(i) for i in ids}:
         st.query_params.pop("image", None)
 
 

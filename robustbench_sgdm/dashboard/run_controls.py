@@ -151,7 +151,7 @@ def select_metric(usual: str) -> str:
 
 def select_size(**how: Any) -> str:
     """The size of objects, of `SIZES`; `how` as of `st.selectbox`."""
-    return widgets.selectbox("Objects", list(SIZES), "size", width=105, **how)
+    return str(widgets.selectbox("Objects", list(SIZES), "size", width=105, **how))
 
 
 def select_family(names: Sequence[str]) -> str:
@@ -186,7 +186,7 @@ def select_corruption(names: Sequence[str], *, default: str | None = None) -> st
 def _say_otherwise(key: str, meaning: Mapping[str, str]) -> None:
     """Let the address say a choice in other words than the widget."""
     sent = st.query_params.get(key)
-    if sent in meaning and key not in st.session_state:
+    if sent is not None and sent in meaning and key not in st.session_state:
         st.session_state[key] = meaning[sent]
 
 

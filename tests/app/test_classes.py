@@ -79,7 +79,7 @@ def test_a_cell_keeps_its_number(view: Callable[..., AppTest], run: Run, address
     (row,) = rows[rows["severity"] == 3 if address else rows["severity"].isna()].itertuples()
     (title,) = (s.value for s in shown.subheader if s.value.startswith("cat"))
     assert title == f"cat under fog{' at severity 3' if address else ', mean over severities 1, 3'}"
-    assert any(f"**AP {format_number(row.estimate)}**" in m.value for m in shown.markdown)
+    assert any(f"**AP {format_number(float(str(row.estimate)))}**" in m.value for m in shown.markdown)
     assert not shown.exception and not shown.warning
     opens = [b.label for b in shown.button if b.label.startswith("Open its images")]
     assert opens == ["Open its images" if address else "Open its images at severity 3"]

@@ -103,7 +103,8 @@ def test_a_network_makes_no_tensor_elsewhere(name: str) -> None:
     network = UltralyticsDetector(zoo.build_model(name, 2), name, InferenceConfig(imgsz=96)).network
     with FakeTensorMode(), _Transfers() as transfers:
         for module in network.modules():
-            for held in (module._parameters, module._buffers, vars(module)):
+            tensors: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, vars(module))
+            for held in tensors:
                 for key, value in held.items():
                     if isinstance(value, Tensor):
                         dtype = torch.float16 if value.is_floating_point() else value.dtype

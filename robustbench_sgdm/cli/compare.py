@@ -251,7 +251,8 @@ def _print_short(comparison: "Comparison", verdicts: Sequence[tuple[str, str]]) 
     shown = list(verdicts)
     while len(shown) > 1 and len(console.labelled_lines(shown)) > _VERDICT_LINES:
         shown.pop()
-    left_out = [f"{len(verdicts) - len(shown)} verdicts"] if len(shown) < len(verdicts) else []
+    missed = len(verdicts) - len(shown)
+    left_out = [console.pluralize(missed, "verdict")] if missed else []
     terms = explain_terms(comparison.score_tables, comparison.metrics)
     room = _LINES - _CLOSING_LINES - len(console.labelled_lines(shown)) - len(console.note_lines(terms))
     for number, widths in enumerate(comparison.short_tables()):
@@ -259,7 +260,7 @@ def _print_short(comparison: "Comparison", verdicts: Sequence[tuple[str, str]]) 
         rows = whole if number else _rows_that_fit(widths, room)
         count = len(console.compact_lines(_cut(widths, rows)))
         if rows < whole:
-            left_out.append(f"{whole - rows} rows of {widths[0].title}")
+            left_out.append(f"{console.pluralize(whole - rows, 'row')} of {widths[0].title}")
         if number and count > room:
             left_out.append(widths[0].title)
             continue

@@ -96,7 +96,7 @@ def source_findings(path: Path) -> Iterator[tuple[int, str]]:
     text = path.read_text("utf-8")
     if path.suffix == ".py":
         texts = literals(
-            ast.parse(text), is_shown=path.is_relative_to(ROOT / "app") or path.parent.name == "cli"
+            ast.parse(text), is_shown=path.resolve().is_relative_to(ROOT / "app") or path.parent.name == "cli"
         )
     else:
         texts = enumerate(text.splitlines(), 1)

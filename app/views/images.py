@@ -37,7 +37,6 @@ FILTERS = ("search", "class", "size", "outcome")
 
 _MOVED = "images: moved in the viewer"
 _OPENED = "severities: opened of"
-_LISTED = "images: listed before"
 
 
 class Condition(NamedTuple):
@@ -192,6 +191,7 @@ def _select_severity(
             return Condition(corruption, float(widgets.slider("Severity", "exact", 0.0, 5.0, 2.5, 0.1)), True)
         names = [f"{s:g}" for s in levels]
         if len(names) == 1:
+            st.session_state.pop(session.WANTED.format("severity"), None)  # no widget is drawn that takes it
             widgets.warn_invalid_query("severity", names, "Severity")
             st.caption(f"Only severity {names[0]} is stored.")
             return Condition(corruption, levels[0], False)
@@ -203,8 +203,8 @@ def _forget_place(ids: Sequence[int]) -> None:
 
     Only an address that was opened may ask for what is not available: that is told.
     """
-    before = st.session_state.get(_LISTED)
-    st.session_state[_LISTED] = ids
+    before = st.session_state.get(image_selection.LISTED)
+    st.session_state[image_selection.LISTED] = ids
     if before is None or before == ids:
         return
     st.query_params.pop("page", None)

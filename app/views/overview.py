@@ -267,7 +267,7 @@ def _show_verdict(
         if len(same) < len(view.run.baseline_pairs):
             _explain_no_verdict(metric)
     else:
-        pairs = [pair for pair in judged_pairs(view.run) if set(pair) <= set(chosen.models)]
+        pairs = [pair for pair in judged_pairs(view.run) if pair[1] in chosen.models]
         told = verdicts(table, pairs, metric, over, same)
         if len(view.run.groups) > 2:
             answer = run_data.ranking(view, metric, over.cells if over else ())

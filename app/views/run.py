@@ -117,9 +117,8 @@ def _show_form() -> None:
         if known := jobs.known_estimate(words):
             st.info(escaping.markdown(known), icon=":material/schedule:")
         with st.container(horizontal=True):
-            is_estimate = st.button(
-                "Estimate the cost", icon=":material/schedule:", disabled=not words or bool(known)
-            )
+            label = "Estimate the cost again" if known else "Estimate the cost"
+            is_estimate = st.button(label, icon=":material/schedule:", disabled=not words)
             is_start = st.button("Start", type="primary", icon=":material/play_arrow:", disabled=not words)
     try:
         if is_estimate:

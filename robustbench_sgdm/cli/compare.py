@@ -114,14 +114,14 @@ def compare(
         list[str] | None,
         typer.Option(
             "--fail-under",
-            help="Exit with 3 if a score is lower:  rPC=50, mPC:AP_S=10, or AP=20 for every cell. Commas or repeats.",
+            help="Exit with 3 if a score is lower: rPC=50, mPC:AP_S=10, or AP=20 for every cell. Commas or repeats.",
         ),
     ] = None,
     max_drop: Annotated[
         list[str] | None,
         typer.Option(
             "--max-drop",
-            help="Exit with 3 if a score is further below its baseline's:  mPC=1, or AP_S=1.0 for every cell.",
+            help="Exit with 3 if a score is further below its baseline's: mPC=1, or AP_S=1.0 for every cell.",
         ),
     ] = None,
     drops: Annotated[

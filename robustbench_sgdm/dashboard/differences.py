@@ -1,8 +1,10 @@
 """The differences between two models, cell by cell, and the way from a cell to its images."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
+import streamlit as st
 
 from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.dashboard import image_selection, run_data, session, widgets
@@ -86,8 +88,11 @@ def show_images(
         choices: of other widgets of that page.
         query: of its address.
     """
-    models = [pair[1]] if pair[1] != pair[0] else []
-    chosen = {"baseline": pair[0], "models": models, "severity": f"{severity:g}", **choices}
+    chosen: dict[str, Any] = {"baseline": pair[0], "severity": f"{severity:g}", **choices}
+    if pair[1] != pair[0]:
+        chosen["models"] = list(pair)  # all pages share this choice, and others show the pair then
+    if "image" in query:  # filters that leave it out are told
+        st.session_state.pop(image_selection.LISTED, None)
     if corruption != CLEAN:  # at severity 0 every corruption shows clean images
         chosen["corruption"] = humanize(corruption)
     session.open_page("images", chosen, run=view.name, any="false", **query)

@@ -17,6 +17,9 @@ from robustbench_sgdm.dashboard import image_viewer, run_data
 from robustbench_sgdm.dashboard.run_data import BY_FILES, RunView
 from robustbench_sgdm.store import Cell
 
+LISTED = "images: listed before"
+"""Key of the session for the ids that Images listed when it was last drawn; without it a missing image is told."""
+
 ANY = "any"
 FLIP = "flip"
 KINDS = ("matched", "missed", "false")

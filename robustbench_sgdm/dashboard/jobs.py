@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from robustbench_sgdm.core.errors import DataError, RobustBenchError, UnsafeFileError, UsageError
+from robustbench_sgdm.core.errors import RobustBenchError, UnsafeFileError, UsageError
 from robustbench_sgdm.core.safe_directory import SafeDirectory
 from robustbench_sgdm.core.versions import installed_versions
 from robustbench_sgdm.datasets.cache import cache_dir
@@ -63,22 +63,23 @@ def run_command(*words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def known_estimate(arguments: Sequence[str]) -> str:
-    """The estimate that was made of the same arguments and files before; empty if there is none."""
+    """The last estimate of the same arguments and files; empty if there is none.
+
+    Files within a folder that is named do not count, nor what else the machine did.
+    """
     try:
         text = SafeDirectory(_estimates()).read_bytes(_estimate_name(arguments), _MAX_ESTIMATE).decode()
-    except (OSError, ValueError, DataError):
+    except (OSError, ValueError, RobustBenchError):
         return ""
     return text.strip()
 
 
 def estimate_cost(arguments: Sequence[str]) -> str:
-    """What a run would cost, in words; kept on disk until one of the files that it names changes.
+    """Measure what a run would cost, in words; kept on disk for `known_estimate`.
 
     Raises:
         UsageError: the command line rejects the arguments.
     """
-    if known := known_estimate(arguments):
-        return known
     name = _estimate_name(arguments)
     done = run_command("run", *arguments, "--estimate")
     if done.returncode:

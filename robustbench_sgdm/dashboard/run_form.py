@@ -190,7 +190,7 @@ class RunForm:
             self.images,
             *shifted,
         ]
-        named += [self.from_train, self.classes]
+        named += [self.from_train, *[self.classes] * ("," not in self.classes)]  # else names, not a file
         plain = [*named, *self.weights, *self.shift, self.baseline, self.device]
         if bad := [name for name in plain if name.startswith("-")]:
             raise UsageError(f"{bad[0]!r} starts with a dash; names do not")

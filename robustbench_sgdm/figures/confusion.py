@@ -97,10 +97,10 @@ def confusion(analysis: RunAnalysis) -> FigureResult:
     conditions = {CLEAN: 0.0} | ({f"severity {middle:g}": middle} if middle else {})
     matrices: dict[tuple[str, str], pd.DataFrame] = {}
     for model in models[:_MAX_MODELS]:
-        own = [
-            [c for c in cells if c.model in trainings[model] and c.severity == s] for s in conditions.values()
-        ]
-        if all(own):
+        stored = {(c.model, c.severity) for c in cells}
+        whole = [t for t in trainings[model] if all((t, s) in stored for s in conditions.values())]
+        own = [[c for c in cells if c.model in whole and c.severity == s] for s in conditions.values()]
+        if whole:
             parts = [[robustness.confusion_matrix(run, c, known[c.model]) for c in some] for some in own]
             sums = [sum(some[1:], start=some[0]) for some in parts]
             matrices |= {(model, name): whole for name, whole in zip(conditions, sums, strict=True)}

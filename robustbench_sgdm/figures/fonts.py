@@ -18,7 +18,6 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager, get_font
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
 
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.untrusted_input import escape_control_chars
@@ -56,14 +55,16 @@ def families() -> list[str]:
 
 
 def keep_needed_families(figure: Figure) -> None:
-    """Let each text of a figure try only the families that the figure needs.
+    """Let each text of a figure in this package's style try only the families that the figure needs.
 
     The glyphs stay the same. matplotlib looks every family up again for every text: half of the time of a figure.
     """
-    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
-    formatters = [axis.get_major_formatter() for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
-    labels = [str(label) for one in formatters if isinstance(one, FixedFormatter) for label in one.seq]
-    wanted = {ord(c) for c in "".join([*labels, *(text.get_text() for text in texts)])}
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_majorticklabels()  # else they have no texts before the figure is drawn
+    own = families()
+    texts = [one for one in figure.findobj(Text) if isinstance(one, Text) and one.get_fontfamily() == own]
+    wanted = {ord(c) for text in texts for c in text.get_text()}
     needed: list[str] = []
     for family, (_, characters) in _fonts().items():
         if not needed or wanted & characters:

@@ -153,7 +153,7 @@ def _format(run: SampleRun) -> Finding:
     xyxy = np.concatenate([one.xyxy / size for one, size in zip(run.boxes, sizes, strict=True)])
     turned = float((xyxy[:, 2:] < xyxy[:, :2]).any(1).mean()) if len(xyxy) else 0.0
     outside = float(((xyxy < -0.1) | (xyxy > 1.1)).any(1).mean()) if len(xyxy) else 0.0
-    seen = f"{outside:.0%} of boxes extend far beyond the image,  {turned:.0%} have x2 < x1 or y2 < y1"
+    seen = f"{outside:.0%} of boxes extend far beyond the image, {turned:.0%} have x2 < x1 or y2 < y1"
     if text:
         return Finding(
             check,

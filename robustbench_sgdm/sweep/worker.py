@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,8 @@ class DecodedImages:
         Raises:
             RobustBenchError: the file cannot be read.
         """
-        if image.id in self._kept:
-            return self._kept[image.id]
+        if (kept := self._kept.get(image.id)) is not None:
+            return kept
         pixels = torch.from_numpy(decoding.read_image(image).transpose(2, 0, 1).copy()).to(self._device)
         with self._lock:
             if self._room is None:
@@ -64,10 +65,12 @@ class DecodedImages:
                 self._room -= pixels.nbytes
         return pixels
 
-    def clear(self) -> None:
-        """Drop all and keep nothing from now on: memory has run out."""
+    def clear(self) -> bool:
+        """Drop all and keep nothing from now on: memory has run out. Tells whether there was any."""
         with self._lock:
+            had_any = bool(self._kept)
             self._kept, self._room = {}, 0
+        return had_any
 
 
 def _free_share(device: str) -> int:
@@ -82,6 +85,7 @@ class Worker:
         categories: for each, the data set's category id of every class; -1 for none.
         settings: the plan's.
         progress: called with the number of predictions just made, from any thread.
+        room: bytes for decoded images, as of `DecodedImages`. A pickled worker keeps none: several may share a GPU.
     """
 
     def __init__(
@@ -90,16 +94,17 @@ class Worker:
         categories: Mapping[str, NDArray[np.int64]],
         settings: Settings,
         progress: Callable[[int], None] = lambda _: None,
+        room: int | None = None,
     ) -> None:
         self.detectors, self.categories, self.settings = detectors, categories, settings
         self.progress = progress
         self.batch = settings.batch
         self.stop = threading.Event()
-        self.images = DecodedImages(settings.device)
+        self.images = DecodedImages(settings.device, room)
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type["Worker"], tuple[Any, ...]]:
-        return Worker, (dict(self.detectors), dict(self.categories), self.settings)
+    def __reduce__(self) -> tuple[Callable[..., "Worker"], tuple[Any, ...]]:
+        return partial(Worker, room=0), (dict(self.detectors), dict(self.categories), self.settings)
 
     def run(self, unit: WorkUnit) -> Shards:
         """Run one unit; gives no shard where `stop` was set meanwhile.
@@ -135,17 +140,18 @@ class Worker:
                     raise DeviceError(f"{self.settings.device} failed: {reason}") from error
                 self._halve_batch(len(batch))
         half = -(-len(batch) // 2)
-        self._run_batch(unit, batch[:half], detections)
-        self._run_batch(unit, batch[half:], detections)
+        for part in (batch[:half], batch[half:]):
+            if part:
+                self._run_batch(unit, part, detections)
 
     def _halve_batch(self, batch: int) -> None:
         device = self.settings.device
-        if batch == 1:
+        has_more_room = self.images.clear()
+        if device != "cpu":
+            torch.cuda.empty_cache()
+        if batch == 1 and not has_more_room:
             raise RobustBenchError(f"out of memory on {device} with a single image; use fewer --workers")
         self.limit_batch(-(-batch // 2))
-        if device != "cpu":
-            self.images.clear()
-            torch.cuda.empty_cache()
 
     def limit_batch(self, batch: int) -> None:
         """Use no larger batches from now on; a change is logged."""

@@ -255,7 +255,9 @@ class ScoreTables:
                 yield name, f"{', '.join(shown)}  ({what})"
         for baseline, model in pairs:
             row = self._by_key.get((metric, model, baseline, statistic, over))
-            yield "difference", f"{self._interval(row, signed=True)} {statistic}, {model} minus {baseline}"
+            chosen = " (interval not corrected for choosing the best two)" if ranks is not None else ""
+            difference = f"{self._interval(row, signed=True)} {statistic}, {model} minus {baseline}"
+            yield "difference", f"{difference}{chosen}"
         if ranks is not None:
             yield "verdict", ranking_verdict(ranks, metric, self._first)
         for verdict in self.verdicts:

@@ -382,8 +382,9 @@ ALLOWED = {
     "cli/compare.py _print atomic_io.write_text",
     "cli/compare.py _check atomic_io.write_text",
     "cli/results.py results atomic_io.write_text",
-    "leaderboard.py write_leaderboard (out / 'index.html').exists",
-    "leaderboard.py write_leaderboard (out / 'leaderboard.csv').exists",
+    "leaderboard.py _own_folder (folder / 'index.html').exists",
+    "leaderboard.py _own_folder (folder / 'leaderboard.csv').exists",
+    "leaderboard.py _own_folder inside.is_symlink",
     "store/joining.py join_runs out.exists",
     "store/joining.py join_runs out.iterdir",
     "dashboard/sources.py input_files os.scandir",  # the folders that the dashboard may offer

@@ -479,7 +479,7 @@ def test_decoded_images_are_kept_while_there_is_room(
         for image in (first, second, third):
             assert torch.equal(kept.read(image), torch.from_numpy(read(image)).permute(2, 0, 1))
     assert decoded == [i.id for i in (first, second, third, third)]
-    kept.clear()
+    assert kept.clear() and not kept.clear()
     kept.read(first)
     kept.read(first)
     assert decoded[-2:] == [first.id, first.id]

@@ -2,12 +2,14 @@
 
 import io
 import tarfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 
 from robustbench_sgdm import detectors
 from robustbench_sgdm.config import InferenceConfig
@@ -27,13 +29,20 @@ def contents(release: str) -> dict[str, bytes]:
         return {name.removesuffix(".pt"): file.read() for name, file in files if file is not None}
 
 
-RELEASES = [
-    path.name.removeprefix("ultralytics-").removesuffix(".tar.xz") for path in sorted(FOLDER.glob("*.xz"))
-]
+RELEASES = sorted(
+    (path.name.removeprefix("ultralytics-").removesuffix(".tar.xz") for path in FOLDER.glob("*.xz")),
+    key=Version,
+)
 CASES = [(r, name) for r in RELEASES for name in contents(r) if not name.endswith(".output")]
 
 
-@pytest.mark.parametrize(("release", "name"), CASES)
+def marked(cases: Iterable[tuple[str, str]]) -> list[Any]:
+    """The oldest and the newest release in every run of the tests, those between in `make test-slow`."""
+    ends = (RELEASES[0], RELEASES[-1])
+    return [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] not in ends)) for case in cases]
+
+
+@pytest.mark.parametrize(("release", "name"), marked(CASES))
 def test_the_network_is_the_one_that_the_file_holds(release: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
     path.write_bytes(contents(release)[name])
@@ -79,7 +88,7 @@ def test_a_network_that_has_run_before_it_was_saved_is_read(name: str, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("release", "name"), [case for case in CASES if case not in UNREADABLE_BY_ULTRALYTICS]
+    ("release", "name"), marked(case for case in CASES if case not in UNREADABLE_BY_ULTRALYTICS)
 )
 def test_a_network_that_has_run_is_the_same(release: str, name: str, tmp_path: Path) -> None:
     """Heads keep what they work out for a size; Ultralytics' training validates its model before it saves it."""

@@ -561,7 +561,7 @@ def test_scores_alone_of_two_models_say_why_nothing_is_proven(tiny_coco: Path, c
         assert code == 0, err
     assert "-10.00" in out and "to –" not in out and "gaussian noise" in out
     code, _, err = command("figure", "side-by-side", "runs/robustness/n")
-    assert code == 1 and "scores do not say which objects are found" in err
+    assert code == 1 and "scores alone do not tell which objects are found" in err
     code, _, err = command("report", "runs/robustness/n")
     html = Path("runs/robustness/n/report.html").read_text()
     assert code == 0 and "intervals over images" not in html and "nan to nan" not in html, err

@@ -48,7 +48,7 @@ PHOTO_DPI = 150
 PHOTO_EDGE = "#000001"
 """Black over photographs: unlike other lines it stays black in dark mode."""
 
-_PLAIN_IN_URI = "!$()*+,-./:;=?@_~"  # beside letters and digits
+_PLAIN_IN_URI = "!$*+,-./:;=?@_~"  # beside letters and digits
 _PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 
 

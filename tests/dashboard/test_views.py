@@ -277,8 +277,9 @@ def test_the_metric_of_pascal_voc_is_ap50(
 ) -> None:
     """Also after a look at a run whose metric is AP; a metric that was chosen stays."""
     synthetic_runs.make_run(tmp_path, "coco", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
-    monkeypatch.setattr(synthetic_runs, "CLASSES", VOC)
-    run = synthetic_runs.make_run(tmp_path, "voc", ["base", "own"], {"fog": [1]}, images=4, resamples=True)
+    run = synthetic_runs.make_run(
+        tmp_path, "voc", ["base", "own"], {"fog": [1]}, images=4, resamples=True, classes=VOC
+    )
     assert robustness.primary_metric(run) == "AP50"
     monkeypatch.setattr(sys, "argv", ["main.py", "--project", str(tmp_path)])
     test = AppTest.from_file(APP / "main.py", default_timeout=120)

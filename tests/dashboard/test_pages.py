@@ -387,7 +387,7 @@ def test_a_stranger_resumes_nothing_that_the_form_would_refuse(
         ({"shift": ["night"]}, "not NAME=VALUE"),
         ({"classes": "/etc/passwd"}, "lies outside"),
         ({"from_train": "/etc"}, "lies outside"),
-        ({"from_train": "runs"}, "leave out --model"),
+        ({"from_train": "study"}, "leave out --model"),
         ({"layout": "flat"}, "layout"),
         ({"normalize": "none"}, "normalize"),
         ({"imgsz": 33}, "32"),

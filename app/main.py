@@ -1,5 +1,7 @@
 """The dashboard's entry point, which `robustbench dashboard` starts: the frame around the pages in `views/`."""
 
+import base64
+
 import streamlit as st
 
 from robustbench_sgdm.core import escaping, resources
@@ -11,7 +13,9 @@ APP = resources.root() / "app"
 
 def main() -> None:
     """Lay out the pages and draw the one that the address names."""
-    st.set_page_config(page_title="RobustBench-SGDM", page_icon=APP / "icon.png", layout="wide")
+    # In the page itself: as a file of its own it is gone for a browser that asks while the next script begins.
+    icon = base64.b64encode((APP / "icon.png").read_bytes()).decode()
+    st.set_page_config("RobustBench-SGDM", page_icon=f"data:image/png;base64,{icon}", layout="wide")
     st.html(APP / "page.css")
     if st.context.theme.type == "dark":
         st.html(APP / "dark.css")

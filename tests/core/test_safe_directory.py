@@ -438,6 +438,7 @@ ALLOWED = {
     "dashboard/components.py register (folder / f'{name}.js').read_text",
     "app/views/paper.py _printed file.read_text",
     "leaderboard.py _page (resources.root() / 'reports' / f'leaderboard.{kind}').read_text",
+    "app/main.py main (APP / 'icon.png').read_bytes",
     "dashboard/paper_tables.py _code_key (package / folder).rglob",
     "dashboard/paper_tables.py _code_key file.read_bytes",
     "dashboard/paper_tables.py _count _folder().mkdir",  # the cache

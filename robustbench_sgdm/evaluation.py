@@ -93,12 +93,14 @@ class Evaluation:
         plan: of the run.
         default_name: of its directory.
         shifts: plans of the same models on other data sets, clean, by the shift's name.
+        has_report: whether a report follows, whose time estimates then contain.
     """
 
     config: EvaluationConfig
     plan: Plan
     default_name: str
     shifts: Mapping[str, Plan] = field(default_factory=dict)
+    has_report: bool = False
 
     @classmethod
     def prepare(cls, config: EvaluationConfig) -> "Evaluation":
@@ -286,8 +288,9 @@ class Evaluation:
             "%s: %s; %d cells stored, %s predictions to make", run.path, plan_size(plan), stored, f"{todo:,}"
         )
         if not units:
-            low, high = REPORT_SECONDS.tolist()
-            on_estimate(Estimate({"report": (low, high)}, 0, self._threads, plan.settings.device))
+            if self.has_report:
+                low, high = REPORT_SECONDS.tolist()
+                on_estimate(Estimate({"report": (low, high)}, 0, self._threads, plan.settings.device))
             return run_sweep(plan, run.store, units=units)
         with self._executor() as executor:
             try:
@@ -316,6 +319,8 @@ class Evaluation:
         self, plan: Plan, units: Sequence[WorkUnit], capacity: Capacity, run: Run | None = None
     ) -> Estimate:
         parts = estimate_seconds(plan, units, capacity, run)
+        if not self.has_report:
+            del parts["report"]
         return Estimate(
             {name: (float(span[0]), float(span[1])) for name, span in parts.items()},
             sum(unit.size for unit in units),

@@ -22,7 +22,10 @@ from robustbench_sgdm.core.constants import METRICS
 from robustbench_sgdm.store import Cell, Run, cell_key
 from tests.support.synthetic_runs import detection_frame, make_manifest, write_run
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest runs a process per core
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # pytest runs a process per core; this is for those that tests start
+torch.set_num_threads(1)
 
 # The same examples in every run, however slow the machine: `--hypothesis-profile default` draws others.
 settings.register_profile("suite", derandomize=True, deadline=None, database=None)

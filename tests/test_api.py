@@ -93,7 +93,7 @@ def test_a_run_from_python_is_the_command_s(
         drawn.save(tmp_path / "f.svg").read_text("utf-8").startswith("<?xml")
         and drawn._repr_png_()[:4] == b"\x89PNG"
     )
-    html, pdf = run.report()
+    html, pdf = run.report(summary=True)
     assert html.is_file() and pdf.read_bytes().startswith(b"%PDF")
     opened = rb.Run.open(run.path, baseline="yolov8n-sgdm", resamples=50)
     assert set(opened.compare()["baseline"]) == {"", "yolov8n-sgdm"}

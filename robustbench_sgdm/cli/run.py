@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -157,6 +158,12 @@ def run(
         bool,
         typer.Option("--yes", help="Run even if two models detect the same, such as an untrained module."),
     ] = False,
+    no_report: Annotated[
+        bool,
+        typer.Option(
+            "--no-report", help="Write no report; `robustbench report` writes it from the stored run."
+        ),
+    ] = False,
     only_estimate: Annotated[
         bool,
         typer.Option("--estimate", help="Print how long the run would take and stop; nothing is written."),
@@ -224,6 +231,7 @@ def run(
                     progress=job,
                 )
             )
+        evaluation = replace(evaluation, has_report=not no_report)
         proceed = _ask_about_identical(evaluation, yes or only_estimate)
         if only_estimate:
             _show_estimate(evaluation)
@@ -245,7 +253,7 @@ def _run(
     brief: bool,
     as_json: bool,
 ) -> None:
-    """Compute, write the report, and print; whatever fails, the results that there are are printed."""
+    """Compute, write the report unless it is not wanted, and print the results; also those of a run that fails."""
     from robustbench_sgdm import api, tables
     from robustbench_sgdm.cli.console import info, job_progress, print_document
 
@@ -264,11 +272,12 @@ def _run(
         if not run.results().empty:
             job("resampling and error analysis", 0, 1)
             _ = run.analysis().score_tables
-            job("report", 0, 1)
-            try:
-                files = dict(zip(("html", "pdf"), run.report(), strict=True))
-            except (RobustBenchError, OSError) as error:
-                failure = failure or error
+            if evaluation.has_report:
+                job("report", 0, 1)
+                try:
+                    files = dict(zip(("html", "pdf"), run.report(), strict=True))
+                except (RobustBenchError, OSError) as error:
+                    failure = failure or error
     if as_json:
         record = results_record(run) | {"report": {kind: str(path) for kind, path in files.items()}}
         print_document(tables.to_json_text(record))

@@ -201,7 +201,7 @@ def test_a_disk_that_fills_up_costs_the_unfinished_only(
         "--imgsz",
         "320",
     ]
-    words += ["--severity", "0,1", "--project", str(tmp_path / "runs"), "--name", "r"]
+    words += ["--severity", "0,1", "--project", str(tmp_path / "runs"), "--name", "r", "--no-report"]
 
     def go(limit: int) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

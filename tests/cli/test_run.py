@@ -49,8 +49,9 @@ def test_the_main_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     for value in frame["AP"]:
         assert f"{value:.2f}" in first.out
     assert (run.path / "report.html").is_file() and run.manifest.models["yolov8n-sgdm"].imgsz == 320
-    robustbench(monkeypatch, *words)
+    robustbench(monkeypatch, *words, "--no-report")
     second = capsys.readouterr()
+    assert "report      " in first.err and "report      " not in second.err
     assert "4 cells stored, 0 predictions to make" in second.err and second.out == first.out
     robustbench(monkeypatch, "list", "runs")
     assert "complete" in capsys.readouterr().out
@@ -99,7 +100,18 @@ def test_a_checkpoint_without_baseline(
     path = bundled_weights("yolov8n-sgdm")
     assert path
     shutil.copy(path, "mine.safetensors")
-    words = ("run", "--model", "mine.safetensors", "--imgsz", "320", *SHORT, "--name", "mine", "-q")
+    words = (
+        "run",
+        "--model",
+        "mine.safetensors",
+        "--imgsz",
+        "320",
+        *SHORT,
+        "--name",
+        "mine",
+        "-q",
+        "--no-report",
+    )
     robustbench(monkeypatch, *words)
     shown = capsys.readouterr()
     labels = [
@@ -108,7 +120,8 @@ def test_a_checkpoint_without_baseline(
     assert labels == ["P", "mPC", "rPC"] and not shown.err
     frame = pd.read_csv("runs/robustness/mine/results.csv")
     assert frame["model"].unique().tolist() == ["mine"]
-    robustbench(monkeypatch, "run", "--model", "yolov8n-sgdm", "--no-baseline", *SHORT, "--name", "mine")
+    other = ("run", "--model", "yolov8n-sgdm", "--no-baseline", "--no-report")
+    robustbench(monkeypatch, *other, *SHORT, "--name", "mine")
     assert "mine has another plan, so this run writes" in capsys.readouterr().err
     same = pd.read_csv("runs/robustness/mine2/results.csv")
     assert same["AP"].tolist() == frame["AP"].tolist() and same["key"].tolist() == frame["key"].tolist()
@@ -140,7 +153,7 @@ def test_another_baseline_is_no_other_run(
     shutil.copy(path, "a.safetensors")
     shutil.copy(bundled_weights("yolov8n-sgdm") or "", "b.safetensors")
     words = ("run", "--model", "a.safetensors,b.safetensors", "--severity", "3", "--imgsz", "64")
-    robustbench(monkeypatch, *words, "--fraction", "0.02")
+    robustbench(monkeypatch, *words, "--fraction", "0.02", "--no-report")
     assert "a is the baseline because it is the first model" in capsys.readouterr().err
     robustbench(monkeypatch, *words, "--fraction", "0.02", "--baseline", "b", "--json")
     shown = capsys.readouterr()
@@ -161,7 +174,18 @@ def test_the_lists(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         assert all(e in shown.out for e in expected)
 
 
-SMALL = ("run", "--model", "yolov8n", "--imgsz", "64", "--fraction", "0.03", "--severity", "0,3")
+SMALL = (
+    "run",
+    "--model",
+    "yolov8n",
+    "--imgsz",
+    "64",
+    "--fraction",
+    "0.03",
+    "--severity",
+    "0,3",
+    "--no-report",
+)
 
 
 def fail_predictions(

@@ -62,12 +62,12 @@ def test_two_checkpoints_get_everything_and_another_baseline_keeps_the_cells(
         if again is None:
             assert "unknown --baseline" in command("run", "--model", two, *FEW, "--baseline", name, code=2)
             continue
-        said = command("run", "--model", two, *FEW, "--name", "r", "--baseline", name)
+        said = command("run", "--model", two, *FEW, "--name", "r", "--baseline", name, "--no-report")
         assert "4 cells stored, 0 predictions" in said and "because it is the first model" not in said
         other = "b" if again == "a" else "a"
         assert Run.open(run.path).baseline_pairs == [(again, other)]
         assert f"between {other} and {again}" in said or f"{other} scores" in said
-    said = command("report", str(run.path), "--baseline", "b")
+    said = command("report", str(run.path), "--baseline", "b", "--summary")
     assert "between a and b" in said or "a scores" in said
     said = command("compare", str(run.path), "--baseline", "b", "--format", "json")
     rows = json.loads(said[said.index("[") :])
@@ -101,10 +101,11 @@ def test_an_untrained_module_is_asked_about_and_said_to_be_identical(
     monkeypatch.setattr(sys, "stdin", answer)
     assert "not started" in command(*words, code=2)
     title = "identical: module untrained"
-    said = command(*words, "--yes")
+    said = command(*words, "--yes", "--no-report")
     assert title in said and "could be shown" not in said
     run = Run.open(Path("runs/robustness/r"))
-    for shown in (command("compare", str(run.path)), (run.path / "report.html").read_text("utf-8")):
+    command("report", str(run.path), "--summary")
+    for shown in (command("compare", str(run.path)), (run.path / "summary.html").read_text("utf-8")):
         assert title in shown and "o difference between" not in shown
     assert run.results().groupby(["corruption", "severity"])["AP"].nunique().eq(1).all()
 
@@ -112,7 +113,7 @@ def test_an_untrained_module_is_asked_about_and_said_to_be_identical(
 def test_two_copies_are_identical_but_not_untrained(command: Command, tmp_path: Path) -> None:
     checkpoint(tmp_path / "a.safetensors")
     shutil.copy("a.safetensors", "copy.safetensors")
-    words = ("run", "--model", "a.safetensors,copy.safetensors", *FEW)
+    words = ("run", "--model", "a.safetensors,copy.safetensors", *FEW, "--no-report")
     said = command(*words, code=2)
     assert "copy detects the same as a," in said and "untrained" not in said
     assert "copy and a are identical: same outputs" in command(*words, "--yes")
@@ -154,7 +155,7 @@ def test_a_comparison_of_trainings_brings_names_baselines_and_seeds(command: Com
     assert differences["model"].tolist() == ["yolov8n-sgdm"]
     text = (run.path / "report.html").read_text("utf-8")
     assert "a training of yolov8n-sgdm" in text and "They do not cover training" not in text
-    said = command("run", "--from-train", "s", *FEW, "--baseline", "yolov8n-sgdm")
+    said = command("run", "--from-train", "s", *FEW, "--baseline", "yolov8n-sgdm", "--no-report")
     assert (
         Run.open(run.path).baseline_pairs == [("yolov8n-sgdm", "yolov8n")] and "0 predictions to make" in said
     )

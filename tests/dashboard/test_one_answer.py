@@ -33,7 +33,12 @@ Marked = set[tuple[str, str, str, float]]
 """Corrupted cells that are marked: baseline, model, corruption in words, severity."""
 
 
-@pytest.fixture(scope="module", params=[*KINDS, "two-again", "seeds-again"])
+MORE = ["two", "three", "two-again", "seeds-again"]  # the last two are drawn otherwise
+
+
+@pytest.fixture(
+    scope="module", params=["variants", "seeds", *(pytest.param(k, marks=pytest.mark.slow) for k in MORE)]
+)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A stored run whose differences are drawn at random: clear, doubtful and none, either way."""
     kind = request.param.removesuffix("-again")
@@ -68,7 +73,9 @@ def _of(frame: pd.DataFrame) -> Marked:
     return set(zip(frame["baseline"], frame["model"], names, frame["severity"].astype(float), strict=True))
 
 
-@pytest.mark.parametrize(("metric", "size"), [("AP50", ""), ("AP_S", "small")])
+@pytest.mark.parametrize(
+    ("metric", "size"), [pytest.param("AP50", "", marks=pytest.mark.slow), ("AP_S", "small")]
+)
 def test_other_metrics_mark_the_same_cells(
     run: Run, command: Callable[..., str], view: Callable[..., AppTest], metric: str, size: str
 ) -> None:

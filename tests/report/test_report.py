@@ -475,29 +475,31 @@ def test_without_fonts_the_pdf_still_has_text(written: Run, tmp_path: Path) -> N
     script = (
         "import sys; from pathlib import Path; from robustbench_sgdm import report; "
         "from robustbench_sgdm.figures import RunAnalysis; from robustbench_sgdm.store import Run; "
-        "report.write_report(RunAnalysis(Run.open(Path(sys.argv[1])), resamples=200, max_images=2))"
+        "report.write_report(RunAnalysis(Run.open(Path(sys.argv[1])), resamples=200, max_images=2), "
+        "summary_only=True)"
     )
     environment = os.environ | {"FONTCONFIG_FILE": str(config)}
     subprocess.run(
         [sys.executable, "-c", script, str(written.path)], check=True, env=environment, timeout=300
     )
-    document = pypdf.PdfReader(written.path / "report.pdf")
-    assert "How to reproduce it" in " ".join(page.extract_text() for page in document.pages)
+    document = pypdf.PdfReader(written.path / "summary.pdf")
+    assert "Limits:" in " ".join(page.extract_text() for page in document.pages)
 
 
 def test_the_command_ends_with_the_paths(
     written: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["robustbench", "report", str(written.path), "--resamples", "200"])
+    words = ["robustbench", "report", str(written.path), "--summary", "--resamples", "200"]
+    monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert not stop.value.code
     lines = capsys.readouterr().err.splitlines()
-    said = re.search(r'<p class="said">(.*?)\.</p>', text_of(written))
+    said = re.search(r'<p class="said">(.*?)\.</p>', (written.path / "summary.html").read_text("utf-8"))
     assert said and html.unescape(said[1]).replace("\u00a0%", " %") in lines[-3]
     assert [line.split()[-1] for line in lines[-2:]] == [
-        str(written.path / "report.html"),
-        str(written.path / "report.pdf"),
+        str(written.path / "summary.html"),
+        str(written.path / "summary.pdf"),
     ]
 
 

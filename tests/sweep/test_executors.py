@@ -142,7 +142,18 @@ def test_a_worker_killed_while_it_takes_a_unit_does_not_stop_the_others(
 def test_workers_run_no_code_of_the_current_folder(tmp_path: Path) -> None:
     """In a process of its own: in this one multiprocessing's tracker, which is a process too, is there by now."""
     (tmp_path / "pickle.py").write_text("import pathlib; pathlib.Path('RAN').touch()")
-    words = ["run", "--model", "yolov8n", "--noise", "gaussian", "--severity", "0", "--imgsz", "64"]
+    words = [
+        "run",
+        "--model",
+        "yolov8n",
+        "--noise",
+        "gaussian",
+        "--severity",
+        "0",
+        "--imgsz",
+        "64",
+        "--no-report",
+    ]
     command = [
         sys.executable,
         "-P",

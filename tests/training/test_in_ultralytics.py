@@ -1,7 +1,8 @@
-"""A trained checkpoint of every module in plain Ultralytics: its own predict, val, export and benchmark.
+"""A checkpoint of every module in plain Ultralytics, two of them trained: its own predict, val, export and benchmark.
 
 Each release runs in a fresh process that imports nothing but `ultralytics`; what the checkpoint needs, its pickle
-imports. `ROBUSTBENCH_ULTRALYTICS` names folders of further releases, as `pip install --no-deps --target` fills them.
+imports. `ROBUSTBENCH_ULTRALYTICS` names folders of further releases, as `pip install --no-deps --target` fills them:
+these are given checkpoints of SGDM alone, of both kinds of banks, new and old.
 """
 
 import json
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.detectors.ultralytics import weights, zoo
 from robustbench_sgdm.modules import MODULES
 from robustbench_sgdm.modules.dynamic import BankedConv
-from robustbench_sgdm.training import TrainingData
+from robustbench_sgdm.training import TrainingData, initialization
 from robustbench_sgdm.training.comparison import run_name
 
 INSTALLED = "installed"
@@ -42,7 +44,7 @@ from ultralytics import YOLO
 from ultralytics.utils.benchmarks import benchmark
 
 folder, data, pictures, out = map(Path, sys.argv[1:5])
-is_installed = sys.argv[5] == "installed"
+chosen, benchmarked = sys.argv[5].split(","), sys.argv[6]
 images = sorted(map(str, pictures.glob("*.png")))[:2]
 options = {"imgsz": 64, "device": "cpu", "verbose": False}
 found = {"file": ultralytics.__file__, "faults": {}, "boxes": {}}
@@ -61,18 +63,16 @@ def check(path, name):
     raw(YOLO(path), name)
     YOLO(path).predict(images[0], **{**options, "imgsz": 96})
     YOLO(path).info()
-    for rect, batch in ((True, 2), (False, 3)):
-        YOLO(path).val(data=data, plots=False, workers=0, rect=rect, batch=batch, **options)
+    YOLO(path).val(data=data, plots=False, workers=0, rect=True, batch=2, **options)
     exported = YOLO(path).export(format="onnx", simplify=False, dynamic=True, **options)
     raw(YOLO(exported, task="detect"), f"{name}.onnx")
-    if is_installed:  # it exports and validates once more, which takes as long as all before
+    if name == benchmarked:  # it exports and validates once more, which takes as long as all before
         benchmark(model=path, data=data, imgsz=64, device="cpu", format="torchscript", verbose=True)
 
 
-for path in sorted(folder.glob("*/weights/best.pt")):
-    name = path.parts[-3]
+for name in chosen:
     try:
-        check(path, name)
+        check(folder / name / "weights" / "best.pt", name)
     except Exception as error:
         found["faults"][name] = f"{type(error).__name__}: {error}"
 found["ours"] = sorted(name for name in sys.modules if name.startswith("robustbench_sgdm."))
@@ -82,14 +82,18 @@ found["ours"] = sorted(name for name in sys.modules if name.startswith("robustbe
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, boxes: Callable[[Path], TrainingData]) -> Path:
-    """A comparison's folder of every module, and two of its checkpoints as an earlier version pickled them."""
+    """A comparison's folder of SGDM with banks of both kinds, each also as an earlier version pickled it.
+
+    The other modules are beside them as they start: to train each for an epoch would take a minute.
+    """
     root = tmp_path_factory.mktemp("modules")
+    base = base_that_sees(root / "base.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTBENCH_CACHE", str(root / "cache"))
         runs = train(
-            list(NAMES.values()),
+            [NAMES[name] for name in OLD],
             data=boxes(root / "data"),
-            init=base_that_sees(root / "base.safetensors"),
+            init=base,
             epochs=1,
             imgsz=SIZE,
             batch=4,
@@ -98,11 +102,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, boxes: Callable[[Path], Tr
             name="all",
             report=lambda _: None,
         )
-    for run, name in zip(runs, NAMES, strict=True):
-        if name in OLD:
-            old = run.folder.parent / f"old-{name}" / "weights" / "best.pt"
-            old.parent.mkdir(parents=True)
-            torch.save(with_five_axes(run.folder / "weights" / "best.pt"), old)
+    for run, name in zip(runs, OLD, strict=True):
+        old = run.folder.parent / f"old-{name}" / "weights" / "best.pt"
+        old.parent.mkdir(parents=True)
+        torch.save(with_five_axes(run.folder / "weights" / "best.pt"), old)
+    start = weights.read_weights(base)
+    for name in set(NAMES) - set(OLD):
+        path = root / "all" / run_name(NAMES[name], 0) / "weights" / "best.pt"
+        path.parent.mkdir(parents=True)
+        network = initialization.initialize_model(NAMES[name], ["box"], 0, start).model
+        torch.save({"model": network.half().eval().requires_grad_(False)}, path)
     (root / "pictures").mkdir()
     for number in range(2):  # of the network's size, so that nothing is resized
         picture = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
@@ -137,46 +146,65 @@ def with_five_axes(path: Path) -> dict[str, Any]:
     return content
 
 
-@pytest.fixture(scope="module", params=RELEASES)
-def alone(request: pytest.FixtureRequest, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of what a release of Ultralytics put out, on its own."""
-    out = tmp_path_factory.mktemp("alone")
+FOLDERS = {
+    **{run_name(model, 0): name for name, model in NAMES.items()},
+    **{f"old-{name}": name for name in OLD},
+}
+BENCHMARKED = run_name(NAMES["sgdm"], 0)
+
+
+def folders(release: str) -> list[str]:
+    """The checkpoints that a release is given."""
+    return [folder for folder, name in FOLDERS.items() if release == INSTALLED or name in OLD]
+
+
+EACH = pytest.mark.parametrize(
+    ("release", "folder"), [(release, folder) for release in RELEASES for folder in folders(release)]
+)
+
+
+@pytest.fixture(scope="module")
+def alone(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of what a release of Ultralytics put out, on its own; each runs once."""
+    return cache(lambda release: put_out(release, trained, tmp_path_factory.mktemp("alone")))
+
+
+def put_out(release: str, trained: Path, out: Path) -> Path:
     (out / "script.py").write_text(ALONE)
-    places = [str(Path(__file__).parents[2]), *([] if request.param == INSTALLED else [request.param])]
+    paths = [str(Path(__file__).parents[2]), *([] if release == INSTALLED else [release])]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("YOLO", "PYTEST"))}
     environment |= {
-        "PYTHONPATH": os.pathsep.join(reversed(places)),
+        "PYTHONPATH": os.pathsep.join(reversed(paths)),
         "YOLO_CONFIG_DIR": str(out),
         "YOLO_OFFLINE": "true",
         "YOLO_AUTOINSTALL": "false",
         "OMP_NUM_THREADS": "1",
     }
-    arguments = [trained / "all", trained / "all" / "data.yaml", trained / "pictures", out, request.param]
+    places = [trained / "all", trained / "all" / "data.yaml", trained / "pictures", out]
+    arguments = [*places, ",".join(folders(release)), BENCHMARKED * (release == INSTALLED)]
     command = [sys.executable, str(out / "script.py"), *map(str, arguments)]
     done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True, check=False)
     assert (out / "found.json").is_file(), done.stderr[-3000:]
-    assert request.param == INSTALLED or found(out)["file"].startswith(request.param)
+    assert release == INSTALLED or found(out)["file"].startswith(release)
     return out
 
 
-def found(alone: Path) -> Any:
-    return json.loads((alone / "found.json").read_text())
+def found(out: Path) -> Any:
+    return json.loads((out / "found.json").read_text())
 
 
-FOLDERS = {
-    **{run_name(model, 0): name for name, model in NAMES.items()},
-    **{f"old-{name}": name for name in OLD},
-}
+@EACH
+def test_it_predicts_validates_exports_and_is_benchmarked(
+    alone: Callable[[str], Path], release: str, folder: str
+) -> None:
+    told = found(alone(release))
+    assert told["faults"].get(folder) is None and all(count > 0 for count in told["boxes"][folder])
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_it_predicts_validates_exports_and_is_benchmarked(alone: Path, folder: str) -> None:
-    assert found(alone)["faults"].get(folder) is None
-    assert all(count > 0 for count in found(alone)["boxes"][folder])
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_it_puts_out_what_our_own_loader_does(alone: Path, trained: Path, folder: str) -> None:
+@EACH
+def test_it_puts_out_what_our_own_loader_does(
+    alone: Callable[[str], Path], trained: Path, release: str, folder: str
+) -> None:
     """Boxes to 0.1 px and scores to 0.001: Ultralytics sums in another order, which random weights amplify."""
     detector = detectors.load_detector(
         trained / "all" / folder / "weights" / "best.pt", InferenceConfig(imgsz=SIZE)
@@ -186,14 +214,15 @@ def test_it_puts_out_what_our_own_loader_does(alone: Path, trained: Path, folder
     ours = detector.forward(batch).numpy()
     assert np.abs(ours[0] - ours[1]).max() > 10  # two images that the network tells apart
     for name in (folder, f"{folder}.onnx"):
-        theirs = np.load(alone / f"{name}.npy")
+        theirs = np.load(alone(release) / f"{name}.npy")
         np.testing.assert_allclose(theirs[:, :4], ours[:, :4], rtol=0, atol=0.1)
         np.testing.assert_allclose(theirs[:, 4:], ours[:, 4:], rtol=0, atol=1e-3)
 
 
-def test_nothing_of_ours_is_needed_but_the_modules(alone: Path) -> None:
+@pytest.mark.parametrize("release", RELEASES)
+def test_nothing_of_ours_is_needed_but_the_modules(alone: Callable[[str], Path], release: str) -> None:
     allowed = ("robustbench_sgdm.modules", "robustbench_sgdm.core.errors")
-    ours = [name for name in found(alone)["ours"] if name != "robustbench_sgdm.core"]
+    ours = [name for name in found(alone(release))["ours"] if name != "robustbench_sgdm.core"]
     assert [name for name in ours if not name.startswith(allowed)] == []
 
 
@@ -224,7 +253,7 @@ def test_no_tensor_lacks_a_channels_last_format(name: str) -> None:
     assert {t.ndim for t in [*network.parameters(), *network.buffers()]} <= {0, 1, 2, 3, 4}
 
 
-@pytest.mark.parametrize("name", ["sgdm", "sgdm+odconv", "cbam"])
+@pytest.mark.parametrize("name", [pytest.param("sgdm", marks=pytest.mark.slow), "sgdm+odconv"])
 def test_ultralytics_optimizer_of_long_trainings_takes_every_tensor(
     name: str, tmp_path: Path, boxes: Callable[[Path], TrainingData]
 ) -> None:

@@ -115,7 +115,12 @@ class Pulled(BaseException):
 
 
 @pytest.mark.parametrize(
-    "moment", ["between the log and the checkpoints", "after the last epoch", "while best.pt is rewritten"]
+    "moment",
+    [
+        pytest.param("between the log and the checkpoints", marks=pytest.mark.slow),  # as when it is killed
+        pytest.param("after the last epoch", marks=pytest.mark.slow),
+        "while best.pt is rewritten",
+    ],
 )
 def test_stopped_at_an_awkward_moment(whole: Whole, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     monkeypatch.setenv("ROBUSTBENCH_CACHE", str(whole.root / "cache"))

@@ -443,7 +443,11 @@ def test_links_are_not_read_in_a_comparison(watched: Watched, tmp_path: Path) ->
     shutil.copytree(folder, other)
     before = {p: p.read_bytes() for p in other.rglob("*") if p.is_file()}
     refused = 0
-    for number, file in enumerate(sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())):
+    files = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
+    files = [
+        p for p in files if len(p.parts) == 1 or p.parts[0] == watched.runs[0].folder.name
+    ]  # of one training
+    for number, file in enumerate(sorted(files)):
         copy = tmp_path / f"{number}"
         shutil.copytree(folder, copy)
         kind = ("link", "hard link", "pipe")[number % 3]

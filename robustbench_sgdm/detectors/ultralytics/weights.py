@@ -120,11 +120,10 @@ def _build(checkpoint: Checkpoint, path: Path, sha256: str) -> Weights:
             raise DataError(
                 f"its network takes images of {channels} channels; only RGB images are measured here"
             )
-        architecture.check_network_size(config)
+        needed = architecture.check_network_size(config)
         state = {_check_tensor(name, tensor): tensor.detach() for name, tensor in checkpoint.state.items()}
         state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
         stored = sum(tensor.numel() for tensor in state.values())
-        needed = sum(parameter.numel() for parameter in architecture.build_meta(config).parameters())
         if needed > 2 * stored + 1_000_000:  # fusing drops a branch, no more
             raise DataError(
                 f"its YAML's network has {needed:,} parameters, and the file holds {stored:,} values"

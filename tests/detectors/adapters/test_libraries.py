@@ -56,7 +56,17 @@ def test_the_command_gives_the_boxes_of_a_direct_call(
 ) -> None:
     name = f"torchvision:{TORCHVISION}"
     models = f"{name},hf:{folder / 'yolos'},hf:{folder / 'rt'}"
-    settings = ["--data", str(tiny_coco), "--noise", "gaussian", "--severity", "0", "--project", "runs"]
+    settings = [
+        "--data",
+        str(tiny_coco),
+        "--noise",
+        "gaussian",
+        "--severity",
+        "0",
+        "--project",
+        "runs",
+        "--no-report",
+    ]
     command("run", "--model", models, "--weights", f"{name}={folder / 'ssd.pth'}", *settings, "--name", "r")
     dataset = load_dataset(str(tiny_coco))
     ids = {c["name"]: c["id"] for c in dataset.categories}
@@ -87,6 +97,7 @@ def test_labels_of_coco_have_gaps(folder: Path, tmp_path: Path) -> None:
     assert found.label_index[90] == 79 and found.label_index[12] == found.label_index[0] == -1
 
 
+@pytest.mark.slow
 def test_weights_without_names(folder: Path, tmp_path: Path) -> None:
     """A user's own: the head says how many classes there are, the user what they are called."""
     model, state = f"torchvision:{TORCHVISION}", torch.load(folder / "ssd.pth", weights_only=True)["model"]
@@ -109,6 +120,7 @@ def test_weights_without_names(folder: Path, tmp_path: Path) -> None:
     assert named.classes == ("x", "y")
 
 
+@pytest.mark.slow
 def test_names_of_a_run_are_for_what_has_as_many(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

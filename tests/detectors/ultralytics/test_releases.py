@@ -36,13 +36,12 @@ RELEASES = sorted(
 CASES = [(r, name) for r in RELEASES for name in contents(r) if not name.endswith(".output")]
 
 
-def marked(cases: Iterable[tuple[str, str]]) -> list[Any]:
-    """The oldest and the newest release in every run of the tests, those between in `make test-slow`."""
-    ends = (RELEASES[0], RELEASES[-1])
-    return [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] not in ends)) for case in cases]
+def marked(cases: Iterable[tuple[str, str]], *quick: str) -> list[Any]:
+    """Some releases in every run of the tests, the others in `make test-slow`."""
+    return [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] not in quick)) for case in cases]
 
 
-@pytest.mark.parametrize(("release", "name"), marked(CASES))
+@pytest.mark.parametrize(("release", "name"), marked(CASES, RELEASES[0], RELEASES[-1]))
 def test_the_network_is_the_one_that_the_file_holds(release: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
     path.write_bytes(contents(release)[name])
@@ -88,7 +87,8 @@ def test_a_network_that_has_run_before_it_was_saved_is_read(name: str, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("release", "name"), marked(case for case in CASES if case not in UNREADABLE_BY_ULTRALYTICS)
+    ("release", "name"),
+    marked((case for case in CASES if case not in UNREADABLE_BY_ULTRALYTICS), RELEASES[0]),
 )
 def test_a_network_that_has_run_is_the_same(release: str, name: str, tmp_path: Path) -> None:
     """Heads keep what they work out for a size; Ultralytics' training validates its model before it saves it."""

@@ -1,5 +1,6 @@
 """Bars with intervals: means under corruption by family, and by the size of objects."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -118,8 +119,9 @@ def draw_points(
                     own = panels[title][panels[title]["model"] == model]
                     axis.hlines([place] * len(own), own["low"], own["high"], color=looks[model]["color"])
                     axis.plot(own["estimate"], [place] * len(own), linestyle="", **looks[model])
+                text = re.sub(r"^(\d+) corruptions$", r"all \1", title)
                 axis.set_title(
-                    "\n".join(fonts.shorten(word, room, 8) for word in title.split(" ")), fontsize=8
+                    "\n".join(fonts.shorten(word, room, 8) for word in text.split(" ")), fontsize=8
                 )
                 axis.xaxis.set_major_locator(MaxNLocator(nbins=3))
                 axis.tick_params(axis="y", length=0)
@@ -140,9 +142,10 @@ def draw_size_bars(intervals: pd.DataFrame, over: str, title: str) -> Figure:
     own = intervals[(intervals["baseline"] == "") & intervals["metric"].isin(SIZES)]
     own = own.assign(group=own["metric"].map(SIZES))
     means = own[(own["statistic"] == "mPC") & (own["over"] == over)]
-    parts = {"clean": own[own["statistic"] == "P"], fonts.shorten(title, PAGE / 2 - 0.3, 8.5): means}
-    parts = {name: rows for name, rows in parts.items() if rows["estimate"].notna().any()}
     models = list(dict.fromkeys(own["model"]))
+    room = PAGE * (2 / 3 if len(models) > FEW else 1 / 2) - 0.3
+    parts = {"clean": own[own["statistic"] == "P"], fonts.shorten(title, room, 8.5): means}
+    parts = {name: rows for name, rows in parts.items() if rows["estimate"].notna().any()}
     if len(models) > FEW:
         by_size = {
             f"{name}: AP (%)": {size: rows[rows["group"] == size] for size in SIZES.values()}

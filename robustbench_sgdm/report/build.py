@@ -24,6 +24,7 @@ from robustbench_sgdm.store import Run, resume_command
 
 _MAX_NAMED = 2  # models of a heading
 _MAX_VERDICTS = 6  # on the first page
+_MAX_ROWS = 40  # of a table that is open at first
 _GLOSSARY = (  # terms that every report explains
     *("AP", "AP50", "AP_S", "baseline", "cell", "clean", "first failure", "flip", "half-severity"),
     *("Holm's correction", "interval", "mCE", "mPC", "operating confidence", "P", "resample", "rPC"),
@@ -69,6 +70,7 @@ def write_report(
         "glossary": {name: glossary.define(name) for name in _GLOSSARY},
         "contents_entries": _contents(sections),
         "most_verdicts": _MAX_VERDICTS,
+        "most_rows": _MAX_ROWS,
         "without_intervals": tables.WITHOUT_INTERVALS,
         "intervals": summary.has_intervals,
         "trainings": "trainings" in analysis.sampling_units,

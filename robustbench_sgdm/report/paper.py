@@ -18,6 +18,7 @@ from robustbench_sgdm.core.untrusted_input import escape_control_chars
 from robustbench_sgdm.figures import fonts
 from robustbench_sgdm.report.pages import Block, Placed, fill_pages
 from robustbench_sgdm.report.sections import ReportFigure, Section
+from robustbench_sgdm.report.table_width import split_to_page
 from robustbench_sgdm.tables import Table
 
 PAGE_SIZES = {"A4": (595.28, 841.89), "Letter": (612.0, 792.0)}
@@ -133,7 +134,11 @@ def _blocks(sections: Sequence[Section]) -> list[PaperBlock]:
         parts.append(PaperBlock("", "text", section))
         parts += entries if section.id != "corruptions" else []
         parts += [PaperBlock("", "figure", section, figure=one) for one in section.figures]
-        parts += [PaperBlock("", "table", section, table=one) for one in section.tables]
+        parts += [
+            PaperBlock("", "table", section, table=one)
+            for whole in section.tables
+            for one in split_to_page(whole)
+        ]
         parts += entries if section.id == "corruptions" else []
     return [replace(one, id=f"block-{index}") for index, one in enumerate(parts)]
 

@@ -9,7 +9,6 @@ from markupsafe import Markup
 from robustbench_sgdm import figures, robustness, tables
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import FigureResult, RunAnalysis
-from robustbench_sgdm.report.table_width import split_to_page
 from robustbench_sgdm.tables import Table
 
 _LOG = logging.getLogger(__name__)
@@ -107,12 +106,9 @@ def make_sections(analysis: RunAnalysis) -> list[Section]:
     run = analysis.run
     by_section = section_tables(analysis)
     by_section["results"] = tables.notes_once([*by_section["results"], *_cells(analysis)])
-    split = {
-        name: [part for table in own for part in split_to_page(table)] for name, own in by_section.items()
-    }
 
     def section(name: str, title: str) -> Section:
-        return Section(name, title, _figures(analysis, name), split.get(name, []))
+        return Section(name, title, _figures(analysis, name), by_section.get(name, []))
 
     corruptions = "corruptions", "The corruptions"
     all_sections = [

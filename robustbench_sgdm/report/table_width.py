@@ -34,13 +34,18 @@ def is_dense(table: Table) -> bool:
 
 
 def split_to_page(table: Table) -> list[Table]:
-    """Cut a table between columns, so that each part fits a page; each has the first column."""
-    count = len(table.columns)
+    """Cut a table between columns, so that each part fits a page; each has the first column.
+
+    A difference stays beside its interval and its p.
+    """
     parts: list[list[int]] = [[]]
-    for column in range(1, count):
-        if parts[-1] and _width(table, [0, *parts[-1], column], *_DENSE) > ROOM:
+    for group in _groups(table.columns):
+        if parts[-1] and _width(table, [0, *parts[-1], *group], *_DENSE) > ROOM:
             parts.append([])
-        parts[-1].append(column)
+        for column in group:  # a group too wide for a page by itself is cut too
+            if parts[-1] and _width(table, [0, *parts[-1], column], *_DENSE) > ROOM:
+                parts.append([])
+            parts[-1].append(column)
     if len(parts) == 1:
         return [table]
     return [
@@ -52,6 +57,18 @@ def split_to_page(table: Table) -> list[Table]:
         )
         for place, part in enumerate(parts)
     ]
+
+
+def _groups(columns: Sequence[str]) -> list[list[int]]:
+    """Columns after the first that belong together: `AP Δ b`, `Δ b 95 % interval` and `Δ b p (Holm)`."""
+    groups: list[list[int]] = []
+    for column, name in enumerate(columns[1:], 1):
+        mark = columns[groups[-1][0]].partition("Δ")[1:] if groups else ("", "")
+        if mark[0] and name.startswith(f"{''.join(mark)} "):
+            groups[-1].append(column)
+        else:
+            groups.append([column])
+    return groups
 
 
 def _width(table: Table, columns: Sequence[int], size: float, beside: float) -> float:

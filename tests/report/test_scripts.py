@@ -185,7 +185,9 @@ WITHOUT = {"psnr", "losses", "shift", "flipped-objects"}
 
 
 @pytest.mark.parametrize("name", [n for n in figures.all_figures() if n not in WITHOUT])
-@pytest.mark.parametrize("ending", ["svg", pytest.param("png", marks=pytest.mark.slow), "pdf"])
+@pytest.mark.parametrize(
+    "ending", ["svg", *(pytest.param(e, marks=pytest.mark.slow) for e in ("png", "pdf"))]
+)
 def test_each_figure_draws_them(analysis: RunAnalysis, name: str, ending: str, tmp_path: Path) -> None:
     """A glyph that is missing, a formula and a layout without room are warnings of matplotlib, and so errors here."""
     figure = figures.draw(name, analysis).figure

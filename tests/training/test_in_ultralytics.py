@@ -253,7 +253,8 @@ def test_no_tensor_lacks_a_channels_last_format(name: str) -> None:
     assert {t.ndim for t in [*network.parameters(), *network.buffers()]} <= {0, 1, 2, 3, 4}
 
 
-@pytest.mark.parametrize("name", [pytest.param("sgdm", marks=pytest.mark.slow), "sgdm+odconv"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sgdm", "sgdm+odconv", "cbam"])
 def test_ultralytics_optimizer_of_long_trainings_takes_every_tensor(
     name: str, tmp_path: Path, boxes: Callable[[Path], TrainingData]
 ) -> None:

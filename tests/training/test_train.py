@@ -226,7 +226,7 @@ def test_a_run_is_installed_as_weights_card_log_and_recipe(watched: Watched, tmp
 @pytest.mark.parametrize(
     ("given", "decay"),
     [
-        ({"recipe": "quick"}, 0.01 * 4),  # its nbs is 1
+        pytest.param({"recipe": "quick"}, 0.01 * 4, marks=pytest.mark.slow),  # its nbs is 1
         ({"recipe": "quick", "batch": 2, "arguments": {"nbs": 4}}, 0.01),
         (
             {

@@ -162,6 +162,7 @@ def test_without_clean_images_nothing_is_drawn_or_said_of_them(tmp_path: Path) -
         figures.draw("classes", analysis)
 
 
+@pytest.mark.slow
 def test_intervals_over_trainings_are_said_to_be(tmp_path: Path) -> None:
     pair = {"net-sgdm-seed0": {"baseline": "net-seed0"}, "net-sgdm-seed1": {"baseline": "net-seed1"}}
     run = make(tmp_path, {m: {**about, **pair.get(m, {})} for m, about in SEEDS.items()})

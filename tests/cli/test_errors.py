@@ -182,6 +182,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_costs_the_unfinished_only(
     tmp_path: Path, photographs: list[NDArray[np.uint8]], coco_of: Callable[..., Path], coco_weights: Path
 ) -> None:

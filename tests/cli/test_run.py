@@ -145,6 +145,7 @@ def test_an_untrained_module_is_asked_about_before_it_is_run(
     assert not list(Path().iterdir())
 
 
+@pytest.mark.slow
 def test_another_baseline_is_no_other_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ def test_live_composes_corruptions_and_tells_what_both_miss(visit: Callable[...,
     visitor.go("live?source=a+sample&picture=scene+1")
     missed = page.get_by_text(re.compile(r"All models miss \d+ of \d+ objects"))
     missed.wait_for()
+    visitor.settle()
     assert len(visitor.counts()) == 2
     page.locator(".st-key-corruptions input").click()
     page.get_by_role("option", name="fog", exact=True).click()

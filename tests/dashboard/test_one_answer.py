@@ -33,12 +33,10 @@ Marked = set[tuple[str, str, str, float]]
 """Corrupted cells that are marked: baseline, model, corruption in words, severity."""
 
 
-MORE = ["two", "three", "two-again", "seeds-again"]  # the last two are drawn otherwise
+MORE = ["two", "three", "seeds", "two-again", "seeds-again"]  # the last two are drawn otherwise
 
 
-@pytest.fixture(
-    scope="module", params=["variants", "seeds", *(pytest.param(k, marks=pytest.mark.slow) for k in MORE)]
-)
+@pytest.fixture(scope="module", params=["variants", *(pytest.param(k, marks=pytest.mark.slow) for k in MORE)])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A stored run whose differences are drawn at random: clear, doubtful and none, either way."""
     kind = request.param.removesuffix("-again")

@@ -233,6 +233,7 @@ def written(analysis: RunAnalysis) -> Path:
     return analysis.run.path
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_letters(written: Path) -> None:
     """Each character that DejaVu lacks is in one of the fonts inside the page, which hold little else."""
     page = (written / "report.html").read_text("utf-8")
@@ -253,6 +254,7 @@ def test_a_page_of_common_names_holds_no_font() -> None:
     assert not fonts.faces("Latin é, γάτα, Собака, قطة, חתול ≥ Δ “x” …")
 
 
+@pytest.mark.slow
 def test_the_document_shows_them(written: Path) -> None:
     """The names that need no shaping read back; every font in it has outlines for what it draws; no page is shrunk."""
     document = pypdf.PdfReader(written / "report.pdf")
@@ -283,11 +285,13 @@ def _sizes(page: Any) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_the_browser_uses_the_fonts_of_the_page(written: Path, browser: Any) -> None:
     """Whatever fonts the machine has."""
     page = browser.new_page()
     page.goto((written / "report.html").as_uri())
-    page.evaluate("document.fonts.ready.then(() => 1)")
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    page.evaluate("document.body.offsetHeight && document.fonts.ready.then(() => 1)")
     used = page.evaluate(
         "[...document.fonts].filter(f => f.status == 'loaded').map(f => f.family.replaceAll('\"', ''))"
     )

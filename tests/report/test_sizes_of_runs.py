@@ -86,6 +86,7 @@ def test_one_image(tmp_path: Path) -> None:
     assert len(pypdf.PdfReader(paper).pages) > 3
 
 
+@pytest.mark.slow
 def test_two_hundred_classes(tmp_path: Path) -> None:
     names = [f"class number {number}" for number in range(200)]
     run = make_run(tmp_path, "run", ["base", "base-sgdm"], {"fog": [3]}, images=60, classes=names)

@@ -212,7 +212,7 @@ def test_it_puts_out_what_our_own_loader_does(
     pictures = [np.asarray(Pillow.open(path)) for path in sorted((trained / "pictures").glob("*.png"))]
     batch = torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())
     ours = detector.forward(batch).numpy()
-    assert np.abs(ours[0] - ours[1]).max() > 10  # two images that the network tells apart
+    assert np.abs(ours[0] - ours[1]).max() > 1  # two images that the network tells apart
     for name in (folder, f"{folder}.onnx"):
         theirs = np.load(alone(release) / f"{name}.npy")
         np.testing.assert_allclose(theirs[:, :4], ours[:, :4], rtol=0, atol=0.1)

@@ -266,6 +266,7 @@ def test_a_state_writes_its_logs_and_nothing_else(
     assert list(pd.read_csv(done.folder / "results.csv")["epoch"]) == [1, 2]
 
 
+@pytest.mark.slow
 def test_logs_lost_after_the_last_epoch_are_the_states(
     whole: Whole, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -298,6 +299,7 @@ def test_an_old_checkpoint_is_never_a_new_runs(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_stays_nan_is_said_and_costs_no_other_run(
     whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +324,7 @@ def test_a_loss_that_stays_nan_is_said_and_costs_no_other_run(
     assert not pd.read_csv(folder / f"{MODEL}-seed0" / "health.csv")["finite"].iloc[1:].any()
 
 
+@pytest.mark.slow
 def test_scores_that_fail_cost_no_other_run(
     whole: Whole, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -360,6 +360,7 @@ def test_the_same_seed_gives_the_same_losses(watched: Watched, data: TrainingDat
     assert one == two
 
 
+@pytest.mark.slow
 def test_bfloat16_on_the_cpu_and_a_share_of_the_images(data: TrainingData, tmp_path: Path) -> None:
     changed = {**SMALL, "classes": ["dog"], "fraction": 0.5, "arguments": {"amp": "bf16"}}
     (trained,) = train(MODELS[1:], data=data, project=tmp_path / "runs", report=lambda _: None, **changed)
@@ -516,6 +517,7 @@ def test_splits_with_different_classes_are_refused(data: TrainingData) -> None:
         TrainingData.of("odd", data.train, odd)
 
 
+@pytest.mark.slow
 def test_the_trainer_drives_the_temperature_of_dynamic_kernels(
     data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

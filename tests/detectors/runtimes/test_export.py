@@ -78,7 +78,7 @@ def test_other_heads(name: str, tmp_path: Path, pictures: list[Tensor]) -> None:
             np.testing.assert_allclose(one.scores, two.scores, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["onnx", "openvino"])
+@pytest.mark.parametrize("form", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_eight_bits_are_smaller_and_still_detect(
     form: ExportFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +184,7 @@ def test_a_run_compares_an_export_with_its_checkpoint(command: Callable[..., str
     assert "has 1 names" in said
 
 
+@pytest.mark.slow
 def test_results_of_a_run_in_two_runtimes(tmp_path: Path) -> None:
     path = rb.export("yolov8n", out=tmp_path / "y.onnx", imgsz=64)
     run = rb.evaluate(
@@ -203,6 +204,7 @@ def test_results_of_a_run_in_two_runtimes(tmp_path: Path) -> None:
         np.testing.assert_allclose(one, two, atol=0.1)
 
 
+@pytest.mark.slow
 def test_ap_on_photographs_is_the_checkpoints(coco_json: Path, coco_weights: Path, tmp_path: Path) -> None:
     """Sixteen of the 128 images at 320 px: the whole is measured in docs/how-to/exported-models.md."""
     path = rb.export(coco_weights, out=tmp_path / "c.onnx", imgsz=320)

@@ -103,6 +103,7 @@ def test_it_detects_as_it_did_unfused(model: DetectionModel, images: Tensor) -> 
     assert sum(p.numel() for p in detector.network.parameters()) < detector.parameters
 
 
+@pytest.mark.slow
 def test_it_exports_for_any_batch(model: DetectionModel, images: Tensor, tmp_path: Path) -> None:
     network = copy.deepcopy(model)
     head: Any = list(network.get_submodule("model").children())[-1]

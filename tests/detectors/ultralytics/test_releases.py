@@ -74,6 +74,7 @@ def best_queries(scored: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", [name for release, name in CASES if release == RELEASES[-1]])
+@pytest.mark.slow
 def test_a_network_that_has_run_before_it_was_saved_is_read(name: str, tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_bytes(contents(RELEASES[-1])[name])
     whole = torch.load(tmp_path / "best.pt", weights_only=False)

@@ -10,13 +10,13 @@ NO_NETWORK = $(shell unshare -rn true 2>/dev/null && echo unshare -rn)
 run: $(VENV)/installed  ## the main job: baseline against SGDM under gaussian noise on the embedded data
 	$(BIN)/robustbench run --model yolov8n-sgdm --noise gaussian
 
-test: check  ## every check, then every test
+test: check  ## every check, then every test but the slow ones
 	$(BIN)/python -m pytest
 
 pythons: $(VENV)/installed  ## the oldest and the newest supported Python of this machine: which they are, and a few tests
 	$(BIN)/python .ci/pythons.py
 
-test-slow: $(VENV)/installed  ## the tests that take minutes
+test-slow: $(VENV)/installed  ## the slow tests: long ones, and rare cases
 	$(BIN)/python -m pytest -n 0 -m slow
 
 faults: $(VENV)/installed  ## kill a small run a hundred times and more, on every executor; prints a table

@@ -346,8 +346,14 @@ def _show_downloads(view: RunView, results: pd.DataFrame) -> None:
             ("report.html", "text/html", "HTML"),
         ):
             if (about := view.run.files.stat(name)) and about.st_size <= MOST_DOWNLOAD:
-                # Of a run that is not complete, cells may have been added since.
-                of = f" of {_format_time(about.st_mtime)}" if run_data.count_missing_cells(view) else ""
+                scores = view.run.files.stat("results.csv")
+                # Cells may have been added since.
+                is_old = scores is not None and about.st_mtime < scores.st_mtime
+                of = (
+                    f" of {_format_time(about.st_mtime)}"
+                    if is_old or run_data.count_missing_cells(view)
+                    else ""
+                )
                 st.download_button(
                     f"Report{of}, {kind}",
                     partial(view.run.files.read_bytes, name, MOST_DOWNLOAD),

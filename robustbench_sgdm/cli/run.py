@@ -285,6 +285,10 @@ def _run(
         print_results(run, brief=brief)
     for path in files.values():
         info(f"report      {path}")
+    if not evaluation.has_report and directory.files.is_file("report.html"):
+        old = directory.path / "report.html"
+        command = f"robustbench report {shlex.quote(str(directory.path))}"
+        info(f"old report  {old}; `{command}` writes a new one")
     if failure:
         raise failure
 

@@ -58,8 +58,7 @@ def test_six_models_stand_beside_each_other(visit: Callable[..., Any], tmp_path:
     assert all(word in keys.lower() for word in ("image", "zoom", "labels"))
 
 
-def test_live_shows_three_models(visit: Callable[..., Any]) -> None:
-    """A model that cannot run here says why."""
+def test_live_runs_a_model_of_the_run_or_says_why_not(visit: Callable[..., Any]) -> None:
     visitor = visit()
     visitor.go("live?run=complete&source=a+sample&models=base")
     visitor.page.get_by_role("button", name="Load the detectors").click()

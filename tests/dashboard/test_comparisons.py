@@ -131,7 +131,16 @@ def test_no_pair_is_judged_until_a_baseline_is_chosen(
         assert shown == [f"### {escaping.markdown(answer)}."]
 
 
-@pytest.mark.parametrize(("name", "metric"), [*((name, "AP") for name in ("two", "seeds")), ("two", "AP_S")])
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("two", "AP"),
+        ("two", "AP_S"),
+        ("seeds", "AP"),
+        pytest.param("three", "AP", marks=pytest.mark.slow),
+        pytest.param("variants", "AP", marks=pytest.mark.slow),
+    ],
+)
 def test_bold_cells_are_the_significant_ones(
     view_of: Callable[..., AppTest], comparisons: Path, name: str, metric: str
 ) -> None:

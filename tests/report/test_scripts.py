@@ -233,7 +233,6 @@ def written(analysis: RunAnalysis) -> Path:
     return analysis.run.path
 
 
-@pytest.mark.slow
 def test_the_page_holds_the_letters(written: Path) -> None:
     """Each character that DejaVu lacks is in one of the fonts inside the page, which hold little else."""
     page = (written / "report.html").read_text("utf-8")
@@ -254,7 +253,6 @@ def test_a_page_of_common_names_holds_no_font() -> None:
     assert not fonts.faces("Latin é, γάτα, Собака, قطة, חתול ≥ Δ “x” …")
 
 
-@pytest.mark.slow
 def test_the_document_shows_them(written: Path) -> None:
     """The names that need no shaping read back; every font in it has outlines for what it draws; no page is shrunk."""
     document = pypdf.PdfReader(written / "report.pdf")

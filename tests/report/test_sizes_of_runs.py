@@ -11,7 +11,10 @@ import pytest
 
 from robustbench_sgdm import report
 from robustbench_sgdm.figures import RunAnalysis
+from robustbench_sgdm.report import build
+from robustbench_sgdm.report.table_width import split_to_page
 from robustbench_sgdm.store import Run
+from robustbench_sgdm.tables import Table
 from tests.support.synthetic_runs import make_run
 
 LEVELS = {"gaussian_noise": [1, 3, 5], "fog": [1, 3, 5]}
@@ -86,13 +89,49 @@ def test_one_image(tmp_path: Path) -> None:
     assert len(pypdf.PdfReader(paper).pages) > 3
 
 
+def test_long_tables_fold_on_the_page_except_in_the_summary(
+    pair: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They keep their captions and CSVs; on paper nothing is folded."""
+    monkeypatch.setattr(build, "_MAX_ROWS", 1)
+    page, _ = report.write_report(RunAnalysis(pair, resamples=20))
+    text = page.read_text("utf-8")
+    html5lib.HTMLParser(strict=True).parse(text)
+    tree = html5lib.parse(text, namespaceHTMLElements=False)
+    folds = list(tree.iter("details"))
+    assert len(folds) > 5
+    for fold in folds:
+        (table,) = fold.iter("table")
+        caption, count = table.findtext("caption"), len(table.findall("tbody/tr"))
+        assert count > 1 and fold.findtext("summary") == f"{caption}, {count} rows"
+        assert any((link.get("download") or "").endswith(".csv") for link in fold.iter("a"))
+    (summary,) = (one for one in tree.iter("header") if one.get("class") == "summary")
+    assert list(summary.iter("table")) and not list(summary.iter("details"))
+
+
+def test_a_wide_table_is_cut_into_parts_that_keep_a_difference_with_its_interval() -> None:
+    columns = ["cell"]
+    for pair_number in range(8):
+        delta = f"AP Δ model{pair_number}"
+        columns += [delta, f"Δ model{pair_number} 95 % interval", f"Δ model{pair_number} p (Holm)"]
+    rows = [[f"fog {row}", *["+10.25 to +20.75"] * (len(columns) - 1)] for row in range(3)]
+    parts = split_to_page(Table("Cells", columns, rows, ["A note."]))
+    assert len(parts) > 2 and [part.title for part in parts][1:] == ["Cells (continued)"] * (len(parts) - 1)
+    assert [list(part.notes) for part in parts] == [*[[]] * (len(parts) - 1), ["A note."]]
+    assert [column for part in parts for column in part.columns[1:]] == columns[1:]
+    for part in parts:
+        assert part.columns[0] == "cell" and [row[0] for row in part.rows] == [row[0] for row in rows]
+        assert (len(part.columns) - 1) % 3 == 0 and all(len(row) == len(part.columns) for row in part.rows)
+    assert split_to_page(parts[0]) == [parts[0]]
+
+
 @pytest.mark.slow
 def test_two_hundred_classes(tmp_path: Path) -> None:
     names = [f"class number {number}" for number in range(200)]
     run = make_run(tmp_path, "run", ["base", "base-sgdm"], {"fog": [3]}, images=60, classes=names)
     page, paper = report.write_report(RunAnalysis(run, resamples=20))
     tree = html5lib.parse(page.read_text("utf-8"), namespaceHTMLElements=False)
-    rows, *_ = [  # of the parts that a wide table is cut into
+    rows, *_ = [
         [row.findtext("th") for row in table.findall("tbody/tr")]
         for table in tree.iter("table")
         if (table.findtext("caption") or "").startswith("AP by class")

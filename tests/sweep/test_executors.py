@@ -140,7 +140,6 @@ def test_a_worker_killed_while_it_takes_a_unit_does_not_stop_the_others(
     assert killed and stored(run) == reference and not children()
 
 
-@pytest.mark.slow
 def test_workers_run_no_code_of_the_current_folder(tmp_path: Path) -> None:
     """In a process of its own: in this one multiprocessing's tracker, which is a process too, is there by now."""
     (tmp_path / "pickle.py").write_text("import pathlib; pathlib.Path('RAN').touch()")

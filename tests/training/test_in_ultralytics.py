@@ -1,8 +1,8 @@
-"""A checkpoint of every module in plain Ultralytics, two of them trained: its own predict, val, export and benchmark.
+"""A checkpoint of every module in plain Ultralytics, two of them trained: its own predict, val and export.
 
 Each release runs in a fresh process that imports nothing but `ultralytics`; what the checkpoint needs, its pickle
 imports. `ROBUSTBENCH_ULTRALYTICS` names folders of further releases, as `pip install --no-deps --target` fills them:
-these are given checkpoints of SGDM alone, of both kinds of banks, new and old.
+these are given checkpoints of SGDM alone, of both kinds of banks, new and old; `make test-slow` gives them all.
 """
 
 import json
@@ -67,6 +67,7 @@ def check(path, name):
     exported = YOLO(path).export(format="onnx", simplify=False, dynamic=True, **options)
     raw(YOLO(exported, task="detect"), f"{name}.onnx")
     if name == benchmarked:  # it exports and validates once more, which takes as long as all before
+        YOLO(path).val(data=data, plots=False, workers=0, rect=False, batch=3, **options)
         benchmark(model=path, data=data, imgsz=64, device="cpu", format="torchscript", verbose=True)
 
 
@@ -150,26 +151,40 @@ FOLDERS = {
     **{run_name(model, 0): name for name, model in NAMES.items()},
     **{f"old-{name}": name for name in OLD},
 }
-BENCHMARKED = run_name(NAMES["sgdm"], 0)
+SGDM = run_name(NAMES["sgdm"], 0)
 
 
-def folders(release: str) -> list[str]:
-    """The checkpoints that a release is given."""
-    return [folder for folder, name in FOLDERS.items() if release == INSTALLED or name in OLD]
+def is_quick(release: str, folder: str) -> bool:
+    """Whether every run of the tests gives a release this checkpoint."""
+    return release == INSTALLED or FOLDERS[folder] in OLD
 
 
 EACH = pytest.mark.parametrize(
-    ("release", "folder"), [(release, folder) for release in RELEASES for folder in folders(release)]
+    ("release", "folder"),
+    [
+        pytest.param(release, folder, marks=[pytest.mark.slow] * (not is_quick(release, folder)))
+        for release in RELEASES
+        for folder in FOLDERS
+    ],
 )
 
 
 @pytest.fixture(scope="module")
-def alone(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of what a release of Ultralytics put out, on its own; each runs once."""
-    return cache(lambda release: put_out(release, trained, tmp_path_factory.mktemp("alone")))
+def alone(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of what a release of Ultralytics put out for a checkpoint, on its own.
+
+    It runs once for the quick checkpoints and once for the others.
+    """
+
+    @cache
+    def put_out_all(release: str, quick: bool) -> Path:
+        chosen = [folder for folder in FOLDERS if is_quick(release, folder) == quick]
+        return put_out(release, chosen, trained, tmp_path_factory.mktemp("alone"))
+
+    return lambda release, folder=SGDM: put_out_all(release, is_quick(release, folder))
 
 
-def put_out(release: str, trained: Path, out: Path) -> Path:
+def put_out(release: str, chosen: list[str], trained: Path, out: Path, benchmarked: str = "") -> Path:
     (out / "script.py").write_text(ALONE)
     paths = [str(Path(__file__).parents[2]), *([] if release == INSTALLED else [release])]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("YOLO", "PYTEST"))}
@@ -181,7 +196,7 @@ def put_out(release: str, trained: Path, out: Path) -> Path:
         "OMP_NUM_THREADS": "1",
     }
     places = [trained / "all", trained / "all" / "data.yaml", trained / "pictures", out]
-    arguments = [*places, ",".join(folders(release)), BENCHMARKED * (release == INSTALLED)]
+    arguments = [*places, ",".join(chosen), benchmarked]
     command = [sys.executable, str(out / "script.py"), *map(str, arguments)]
     done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True, check=False)
     assert (out / "found.json").is_file(), done.stderr[-3000:]
@@ -194,16 +209,20 @@ def found(out: Path) -> Any:
 
 
 @EACH
-def test_it_predicts_validates_exports_and_is_benchmarked(
-    alone: Callable[[str], Path], release: str, folder: str
-) -> None:
-    told = found(alone(release))
+def test_it_predicts_validates_and_exports(alone: Callable[..., Path], release: str, folder: str) -> None:
+    told = found(alone(release, folder))
     assert told["faults"].get(folder) is None and all(count > 0 for count in told["boxes"][folder])
+
+
+@pytest.mark.slow
+def test_ultralytics_benchmarks_it(trained: Path, tmp_path: Path) -> None:
+    told = found(put_out(INSTALLED, [SGDM], trained, tmp_path, benchmarked=SGDM))
+    assert told["faults"] == {}
 
 
 @EACH
 def test_it_puts_out_what_our_own_loader_does(
-    alone: Callable[[str], Path], trained: Path, release: str, folder: str
+    alone: Callable[..., Path], trained: Path, release: str, folder: str
 ) -> None:
     """Boxes to 0.1 px and scores to 0.001: Ultralytics sums in another order, which random weights amplify."""
     detector = detectors.load_detector(
@@ -214,13 +233,13 @@ def test_it_puts_out_what_our_own_loader_does(
     ours = detector.forward(batch).numpy()
     assert np.abs(ours[0] - ours[1]).max() > 1  # two images that the network tells apart
     for name in (folder, f"{folder}.onnx"):
-        theirs = np.load(alone(release) / f"{name}.npy")
+        theirs = np.load(alone(release, folder) / f"{name}.npy")
         np.testing.assert_allclose(theirs[:, :4], ours[:, :4], rtol=0, atol=0.1)
         np.testing.assert_allclose(theirs[:, 4:], ours[:, 4:], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_nothing_of_ours_is_needed_but_the_modules(alone: Callable[[str], Path], release: str) -> None:
+def test_nothing_of_ours_is_needed_but_the_modules(alone: Callable[..., Path], release: str) -> None:
     allowed = ("robustbench_sgdm.modules", "robustbench_sgdm.core.errors")
     ours = [name for name in found(alone(release))["ours"] if name != "robustbench_sgdm.core"]
     assert [name for name in ours if not name.startswith(allowed)] == []

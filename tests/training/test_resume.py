@@ -117,7 +117,7 @@ class Pulled(BaseException):
 @pytest.mark.parametrize(
     "moment",
     [
-        pytest.param("between the log and the checkpoints", marks=pytest.mark.slow),  # as when it is killed
+        "between the log and the checkpoints",
         pytest.param("after the last epoch", marks=pytest.mark.slow),
         "while best.pt is rewritten",
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ from robustbench_sgdm.modules import MODULES
 
 tasks: Any = _tasks  # it declares types and has few
 
-_checked: dict[str, int] = {}
+_checked: dict[bytes, int] = {}
 """Parameters of the configs that have passed `check_network_size`."""
 _MAX_CHECKED = 100
 
@@ -204,14 +205,14 @@ def check_network_size(config: ModelConfig) -> int:
             detector's does.
     """
     # A training reads the same architecture a dozen times, and a check takes 0.3 s.
-    text = repr(config)
-    if (count := _checked.get(text)) is None:
+    key = hashlib.sha256(repr(config).encode("utf-8", "surrogatepass")).digest()
+    if (count := _checked.get(key)) is None:
         network = build_meta(config).eval()
         _run_without_memory(config, network)
         count = sum(parameter.numel() for parameter in network.parameters())
         if len(_checked) >= _MAX_CHECKED:
             _checked.clear()
-        _checked[text] = count
+        _checked[key] = count
     return count
 
 

@@ -74,7 +74,7 @@ def made(folder: Path, images: int, resamples: int) -> Run:
         folder, "small", _manifest(images, few), truth, lambda _: synthetic.detections_of(truth, rng)
     )
     small = RunAnalysis(run, resamples=resamples)
-    _ = small.intervals, small.error_types, small.flips
+    _ = small.intervals, small.error_types, small.flips, small.measures, small.class_intervals
     whole = Run.create_or_resume(folder, "whole", _manifest(images, cells), ground_truth=truth)
     for cell in cells:
         like = next(c for c in few if c.key == cell.key)

@@ -145,7 +145,7 @@ def test_trainings_of_a_network_share_its_name_and_colour(tmp_path: Path) -> Non
     assert {*confused.data["model"]} == {"net", "net-sgdm"} and "All trainings" in confused.caption
     known = analysis.known_confidences
     own = [c for c in run.cells if c.model in ("net-seed0", "net-seed1") and c.corruption == CLEAN]
-    total = sum(int(robustness.confusion_matrix(run, c, known[c.model]).to_numpy().sum()) for c in own)
+    total = sum(int(robustness.confusion_matrix(run, [c], known[c.model]).to_numpy().sum()) for c in own)
     counted = confused.data[(confused.data["model"] == "net") & (confused.data["condition"] == CLEAN)]
     assert counted["count"].sum() == total
 

@@ -296,7 +296,7 @@ def operating_confidences(view: RunView) -> dict[str, float]:
 @st.cache_data(max_entries=32, show_spinner="Counting what objects are taken for", hash_funcs=BY_FILES)
 def confusion(view: RunView, cell: Cell) -> pd.DataFrame:
     """A complete cell's confusion matrix at its model's operating confidence; see `robustness.confusion_matrix`."""
-    return robustness.confusion_matrix(view.run, cell, operating_confidences(view)[cell.model])
+    return robustness.confusion_matrix(view.run, [cell], operating_confidences(view)[cell.model])
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs=BY_FILES)

@@ -101,9 +101,12 @@ def confusion(analysis: RunAnalysis) -> FigureResult:
         whole = [t for t in trainings[model] if all((t, s) in stored for s in conditions.values())]
         own = [[c for c in cells if c.model in whole and c.severity == s] for s in conditions.values()]
         if whole:
-            parts = [[robustness.confusion_matrix(run, c, known[c.model]) for c in some] for some in own]
-            sums = [sum(some[1:], start=some[0]) for some in parts]
-            matrices |= {(model, name): whole for name, whole in zip(conditions, sums, strict=True)}
+            for name, some in zip(conditions, own, strict=True):
+                parts = [
+                    robustness.confusion_matrix(run, [c for c in some if c.model == t], known[t])
+                    for t in whole
+                ]
+                matrices[model, name] = sum(parts[1:], start=parts[0])
     if not matrices:
         raise DataError(
             f"{run.path} has no operating confidence, without clean detections that find an object"

@@ -1,6 +1,8 @@
 """Detectors at the confidence at which they are used: chosen on clean images, kept under corruption."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,15 +104,16 @@ def operating_point(confidences: Mapping[str, float], sizes: Sizes = COCO_SIZES)
 
 @dataclass(frozen=True, eq=False)
 class PooledBoxes:
-    """The boxes of a run, pooled over its corruptions.
+    """The boxes of a run, pooled over its corruptions; those that find a crowd are left out.
 
     Attributes:
-        boxes: columns model, severity, confidence, true (whether it finds an object at an IoU of 0.5); boxes that find a
-            crowd are left out.
+        confidences: by (model, severity), of each box, the highest first.
+        true: likewise, whether it finds an object at an IoU of 0.5.
         objects: how many objects they could find, by (model, severity).
     """
 
-    boxes: pd.DataFrame
+    confidences: Mapping[tuple[str, float], NDArray[np.float64]]
+    true: Mapping[tuple[str, float], NDArray[np.bool_]]
     objects: Mapping[tuple[str, float], int]
 
 
@@ -125,30 +128,39 @@ def pool_boxes(
 
     Args:
         run: to read.
-        progress: called with the number of cells just done.
+        progress: called with the number of cells just done, from any thread.
         cells: of the run; all if None.
         category: id of the only class that counts; all if None.
     """
     whole = run.ground_truth()
     truth = sort_truth(whole if category is None else whole.of_category(category))
-    number = int((~truth.crowd).sum())
-    parts = [pd.DataFrame({"model": [], "severity": [], "confidence": [], "true": []})]
-    objects: dict[tuple[str, float], int] = {}
+    groups: dict[tuple[str, float], list[Cell]] = {}
     for cell in run.cells if cells is None else cells:
-        if not (run.store.is_complete(cell) and run.store.has_detections(cell)):
-            continue
+        if run.store.is_complete(cell) and run.store.has_detections(cell):
+            groups.setdefault((cell.model, cell.severity), []).append(cell)
+
+    def match(cell: Cell) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         detections = run.store.read_detections(cell)
         if category is not None:
             detections = detections[detections["category_id"] == category]
         matches = match_detections(truth, detections, IOU_THRESHOLDS[:1])
-        true, false = (mask[:, 0] & 1 for mask in (matches.true, matches.false))
-        counted = (true | false) > 0
-        own = {"confidence": matches.score[counted], "true": true[counted] > 0}
-        parts.append(pd.DataFrame(own).assign(model=cell.model, severity=cell.severity))
-        objects[cell.model, cell.severity] = objects.get((cell.model, cell.severity), 0) + number
+        true, false = ((mask[:, 0] & 1).astype(bool) for mask in (matches.true, matches.false))
         progress(1)
-    boxes = pd.concat(parts[1:] or parts, ignore_index=True)
-    return PooledBoxes(boxes[["model", "severity", "confidence", "true"]], objects)
+        return matches.score[true | false], true[true | false]
+
+    def pool(some: list[Cell]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        scores, true = map(np.concatenate, zip(*map(match, some), strict=True))
+        order = np.argsort(-scores)
+        return scores[order], true[order]
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:  # matching and sorting release Python's lock
+        pooled = dict(zip(groups, threads.map(pool, groups.values()), strict=True))
+    number = int((~truth.crowd).sum())
+    return PooledBoxes(
+        {group: scores for group, (scores, _) in pooled.items()},
+        {group: true for group, (_, true) in pooled.items()},
+        {group: number * len(some) for group, some in groups.items()},
+    )
 
 
 def precision_recall(
@@ -166,14 +178,12 @@ def precision_recall(
     """
     columns = ["model", "severity", "confidence", "recall", "precision", "f1"]
     parts = [pd.DataFrame(columns=columns)]
-    for (model, severity), objects in pooled.objects.items():
-        own = pooled.boxes[(pooled.boxes["model"] == model) & (pooled.boxes["severity"] == severity)]
-        if own.empty:
+    for (model, severity), confidence in pooled.confidences.items():
+        if not len(confidence):
             continue
-        ordered = own.sort_values("confidence", ascending=False, kind="stable")
-        confidence = ordered["confidence"].to_numpy()
+        objects = pooled.objects[model, severity]
         last = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True))
-        hits = np.cumsum(ordered["true"].to_numpy(float))[last]
+        hits = np.cumsum(pooled.true[model, severity], dtype=float)[last]
         # Points evenly apart in recall and in confidence, so that neither curve is cut short.
         steps = np.linspace(0, 1, points // 2)
         chosen = np.union1d(
@@ -205,37 +215,47 @@ def reliability(pooled: PooledBoxes, confidences: Mapping[str, float], bins: int
         Columns model, severity, low, high (of a bin, 0 to 1), confidence, precision (percent), boxes; empty bins are left
         out.
     """
-    boxes = pooled.boxes
-    least = boxes["model"].map(confidences).to_numpy(np.float32)
-    kept = boxes[boxes["confidence"].to_numpy(float) >= least]
-    number = confidence_bin(kept["confidence"].to_numpy(float), bins)
-    grouped = kept.assign(bin=number).groupby(["model", "severity", "bin"], sort=False)
-    frame = grouped.agg(
-        confidence=("confidence", "mean"), precision=("true", "mean"), boxes=("true", "size")
-    ).reset_index()
-    frame = frame.sort_values("bin", kind="stable", ignore_index=True).assign(
-        low=lambda f: f["bin"] / bins,
-        high=lambda f: (f["bin"] + 1) / bins,
-        confidence=lambda f: 100 * f["confidence"],
-        precision=lambda f: 100 * f["precision"].astype(float),
-    )
-    return frame[["model", "severity", "low", "high", "confidence", "precision", "boxes"]]
+    columns = ["model", "severity", "low", "high", "confidence", "precision", "boxes"]
+    parts = [pd.DataFrame(columns=columns)]
+    for (model, severity), confidence in pooled.confidences.items():
+        if model not in confidences:
+            continue
+        kept = confidence[confidence >= np.float32(confidences[model])]
+        true = pooled.true[model, severity][: len(kept)]  # the highest are first
+        bin_of = confidence_bin(kept, bins)
+        boxes = np.bincount(bin_of, minlength=bins)
+        (full,) = boxes.nonzero()
+        own = {
+            "low": full / bins,
+            "high": (full + 1) / bins,
+            "confidence": 100 * np.bincount(bin_of, kept, bins)[full] / boxes[full],
+            "precision": 100 * np.bincount(bin_of, true, bins)[full] / boxes[full],
+            "boxes": boxes[full],
+        }
+        if len(full):
+            parts.append(pd.DataFrame(own).assign(model=model, severity=severity)[columns])
+    frame = pd.concat(parts[1:] or parts, ignore_index=True)
+    return frame.sort_values("low", kind="stable", ignore_index=True)
 
 
-def confusion_matrix(run: Run, cell: Cell, confidence: float) -> pd.DataFrame:
+def confusion_matrix(run: Run, cells: Sequence[Cell], confidence: float) -> pd.DataFrame:
     """What each object is taken for at a confidence and an IoU of 0.5, by hotcoco, whatever the class of the box.
 
     Args:
-        run: of the cell.
-        cell: complete, with detections.
+        run: of the cells.
+        cells: complete, with detections; at least one. Their counts are added.
         confidence: least of a box that counts.
 
     Returns:
         Counts: a row per class of objects, a column per class of boxes, and `background`, with a number where a class
         is called that, last in both: objects that no box finds, and boxes that find no object.
     """
-    truth = run.ground_truth()
-    evaluation = evaluate_with_hotcoco(to_hotcoco(truth), run.store.read_detections(cell))
-    found = evaluation.confusion_matrix(iou_thr=0.5, min_score=float(np.float32(confidence)))
+    truth, least = to_hotcoco(run.ground_truth()), float(np.float32(confidence))
+    total: NDArray[np.int64] | int = 0
+    for cell in cells:
+        detections = run.store.read_detections(cell)
+        shown = detections[detections["score"] >= least]
+        found = evaluate_with_hotcoco(truth, shown).confusion_matrix(iou_thr=0.5, min_score=least)
+        total = total + found["matrix"].astype(np.int64)
     names = list(make_names_unique([*found["cat_names"], "background"]))
-    return pd.DataFrame(found["matrix"].astype(np.int64), index=names, columns=names)
+    return pd.DataFrame(total, index=names, columns=names)

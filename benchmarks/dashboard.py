@@ -47,18 +47,26 @@ TURNED = """(first) => [...document.querySelectorAll("*")].some((e) => {
 
 # The time from a click to the end of the script that it starts, ms; the click is now, the answer comes later.
 TURN = """(find) => {
-  const app = document.querySelector("[data-testid=stApp]"), start = performance.now();
+  const app = document.querySelector("[data-testid=stApp]");
+  const parts = () => [...document.querySelectorAll("*")].map((e) => e.shadowRoot ?? e);
   window.turned = new Promise((done) => {
-    let began = false;
-    const look = () => {
-      const runs = app.dataset.testScriptState !== "notRunning";
-      began = began || runs;
-      if (began && !runs) done(performance.now() - start);
-      else setTimeout(look, 5);
+    let start;
+    const click = () => {
+      const button = parts().map((part) => part.querySelector(find)).find(Boolean);
+      if (!button) return setTimeout(click, 5);  // a part of the page may be drawn anew just now
+      start = performance.now();
+      button.click();
     };
-    const button = [...document.querySelectorAll("*")].map((e) => (e.shadowRoot ?? e).querySelector(find)).find(Boolean);
-    button.click();
-    look();
+    let began = false;
+    new MutationObserver((changes, observer) => {  // it misses no script, however short
+      const idle = app.dataset.testScriptState === "notRunning";
+      began = began || !idle || changes.some((change) => change.oldValue !== "notRunning");
+      if (!began || !idle || !start) return;
+      observer.disconnect();
+      done(performance.now() - start);
+    }).observe(app, {attributeFilter: ["data-test-script-state"], attributeOldValue: true});
+    setTimeout(() => done(Infinity), 60000);
+    click();
   });
 }"""
 

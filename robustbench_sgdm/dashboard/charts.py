@@ -1,7 +1,8 @@
 """Interactive charts: functions from frames to Altair charts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, Literal
 
 import altair as alt
@@ -23,9 +24,20 @@ alt.data_transformers.disable_max_rows()
 schemapi.DEBUG_MODE = False  # validating a chart takes longer than drawing it; a test does that
 
 
-def show(chart: Chart, **options: Any) -> Any:
+@st.cache_data(max_entries=256, show_spinner=False, hash_funcs={FunctionType: repr})
+def make_spec(draw: Callable[..., Chart], *values: Any, **options: Any) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart, kept: Altair needs some 20 ms for each.
+
+    Args:
+        draw: a function of this module.
+        values, options: its arguments.
+    """
+    spec: dict[str, Any] = escaping.chart_spec(draw(*values, **options).to_dict(validate=False))
+    return spec
+
+
+def show(spec: dict[str, Any], **options: Any) -> Any:
     """Show a chart; `options` are those of `st.vega_lite_chart`. Names in it are never read as Vega expressions."""
-    spec = escaping.chart_spec(chart.to_dict(validate=False))
     return st.vega_lite_chart(spec, **escaping.chart_spec(options))
 
 

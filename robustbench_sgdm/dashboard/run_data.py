@@ -84,15 +84,18 @@ def _hash_times(files: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-@st.cache_data(max_entries=16, show_spinner="Reading scores", hash_funcs=BY_FILES)
+@st.cache_resource(max_entries=16, show_spinner="Reading scores", hash_funcs=BY_FILES)
 def results(view: RunView) -> pd.DataFrame:
-    """A row per complete cell, as in `results.csv`."""
+    """A row per complete cell, as in `results.csv`. Read-only: the cache makes no copy."""
     return view.run.results()
 
 
-@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=BY_FILES)
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=BY_FILES)
 def pooled_results(view: RunView) -> pd.DataFrame:
-    """`results` with one row per cell of a seed group: the mean over its trainings, if all of them have the cell."""
+    """`results` with one row per cell of a seed group: the mean over its trainings, if all of them have the cell.
+
+    Read-only: the cache makes no copy.
+    """
     return robustness.average_trainings(results(view), view.run.groups)
 
 
@@ -173,7 +176,7 @@ def ranking(view: RunView, metric: str, cells: tuple[tuple[str, float], ...]) ->
     return tables.ranking_verdict(robustness.rank_networks(_bootstrap(view), metric, over), metric, over)
 
 
-@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
+@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=BY_FILES)
 def _interval_table(view: RunView, metric: str, pairs: tuple[tuple[str, str], ...]) -> pd.DataFrame:
     return _bootstrap(view).table([metric], pairs=pairs)
 
@@ -181,7 +184,7 @@ def _interval_table(view: RunView, metric: str, pairs: tuple[tuple[str, str], ..
 def intervals(view: RunView, metric: str) -> pd.DataFrame | None:
     """The bootstrap's table of one metric, with the differences of the run's pairs.
 
-    None if the run has no resamples yet, or the metric has none.
+    None if the run has no resamples yet, or the metric has none. Read-only: the cache makes no copy.
     """
     if results(view).empty or not has_resamples(view) or not view.run.store.root.is_dir():
         return None

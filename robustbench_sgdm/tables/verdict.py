@@ -55,7 +55,7 @@ def verdicts(
         same: the pairs with the same outputs, and why; of `robustness.find_identical_pairs`.
         level: of the table's intervals.
     """
-    rows = table[table["metric"] == metric]
+    rows = table[(table["metric"] == metric) & (table["statistic"] != "score")]  # cells, most of a table
     sentences = []
     for baseline, model in pairs:
         if why := (same or {}).get((baseline, model)):
@@ -168,9 +168,10 @@ class _Pair:
         self, model: str, baseline: str, statistic: str, corruption_set: CorruptionSet | None
     ) -> Row | None:
         """The row of a statistic, or None if it could not be computed."""
-        keys = {"model": model, "baseline": baseline, "statistic": statistic}
-        keys |= {} if corruption_set is None else {"over": corruption_set.name}
-        rows = self.rows[(self.rows[list(keys)] == pd.Series(keys)).all(axis=1)]
+        rows = self.rows[self.rows["statistic"] == statistic]
+        rows = rows[(rows["model"] == model) & (rows["baseline"] == baseline)]
+        if corruption_set is not None:
+            rows = rows[rows["over"] == corruption_set.name]
         rows = rows.dropna(subset=["estimate", "low", "high"])
         return None if rows.empty else rows.to_dict("records")[0]
 

@@ -16,6 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from robustbench_sgdm import cli, datasets
+from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.corruption import apply_corruption, load_corruptions
@@ -294,3 +295,20 @@ def test_the_documented_tables_have_every_corruption() -> None:
     assert documented("image_quality") == load_corruptions().names
     assert sorted(documented("pixel_parity")) == sorted(published)
     assert documented("detector_parity") == published
+
+
+def test_draws_of_the_parity_are_added_to_those_of_the_same_version() -> None:
+    parity = resources.import_file(resources.root() / "tools" / "detector_parity.py")
+    columns = ["corruption", "engine", "seed", "AP", "fingerprint"]
+    kept = pd.DataFrame([("fog", "torch", 0, 1.0, "a"), ("snow", "torch", 0, 2.0, "old")], columns=columns)
+    found = pd.DataFrame(
+        [("fog", "torch", 0, 3.0, "a"), ("fog", "torch", 1, 4.0, "a"), ("snow", "torch", 1, 5.0, "new")],
+        columns=columns,
+    )
+    both = parity.merged(kept, found)
+    assert list(zip(both["corruption"], both["seed"], both["AP"], strict=True)) == [
+        ("fog", 0, 3.0),
+        ("fog", 1, 4.0),
+        ("snow", 1, 5.0),
+    ]
+    assert parity.merged(pd.DataFrame(), found) is found

@@ -7,7 +7,7 @@ three standard errors, and 0.1 AP in any case.
 
     python tools/detector_parity.py --data DATA --weights FILE [--model yolov8n] [--seeds 3]
 
-82 cells, of 128 images about 12 minutes on two cores; with --seeds 10, 262 cells. Stopped, the same command resumes.
+82 cells, of 128 images about 12 minutes on two cores; with --seeds 10, 236 cells. Stopped, the same command resumes.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from robustbench_sgdm.sweep import ThreadExecutor, available_cores, make_plan, r
 
 SEVERITY = 3
 DRAWS = Path(__file__).parents[1] / "docs" / "data" / "detector_parity_draws.csv"
-COLUMNS = ["corruption", "engine", "seed", "AP", "fingerprint"]
+COLUMNS = ["corruption", "engine", "seed", "AP", "fingerprint", "data", "model"]
 
 
 def main() -> None:
@@ -33,6 +33,7 @@ def main() -> None:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     found = pd.concat([_run(options, engine, seed) for seed in seeds for engine in ENGINES])
     draws = merged(pd.read_csv(DRAWS) if DRAWS.is_file() else pd.DataFrame(), found)
+    draws = draws.round({"AP": 3})  # as they are kept
     draws.to_csv(DRAWS, index=False, float_format="%.3f")
     table = compared(draws)
     table.to_csv(DRAWS.with_name("detector_parity.csv"), float_format="%.3f")
@@ -69,20 +70,33 @@ def _run(options: argparse.Namespace, engine: str, seed: int) -> pd.DataFrame:
         run_sweep(plan, run.store, executor=ThreadExecutor(available_cores()))
     fingerprints = {name: one.fingerprint[:12] for name, one in run.manifest.corruptions.items()}
     found = run.results().assign(engine=engine)
-    return found.assign(fingerprint=found["corruption"].map(fingerprints))[COLUMNS]
+    return found.assign(
+        fingerprint=found["corruption"].map(fingerprints),
+        data=run.manifest.data.fingerprint[:12],
+        model=str(run.manifest.models[detector.name].fingerprint)[:12],
+    )[COLUMNS]
 
 
 def merged(kept: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Earlier draws of the same versions of the corruptions, and new ones in the place of those of the same seed.
 
     Args:
-        kept, found: columns corruption, engine, seed, AP, fingerprint (of the corruption); `kept` may be empty.
+        kept, found: columns corruption, engine, seed, AP, and the fingerprints of the corruption (with its engine), the
+            data and the model; `kept` may be empty.
+
+    Raises:
+        SystemExit: the kept draws are of other data or another model.
     """
     if kept.empty:
         return found
-    versions = dict(zip(found["corruption"], found["fingerprint"], strict=True))
-    same = kept["fingerprint"] == kept["corruption"].map(versions).fillna(kept["fingerprint"])
-    both = pd.concat([kept[same], found])
+    for column in ("data", "model"):
+        if set(kept[column]) != set(found[column]):
+            raise SystemExit(f"{DRAWS} holds draws of another {column}; remove it to begin anew")
+    keys = ["corruption", "engine"]
+    versions = found.drop_duplicates(keys)[[*keys, "fingerprint"]]
+    current = kept[keys].merge(versions, how="left", on=keys)["fingerprint"]
+    same = current.isna() | (current == kept["fingerprint"].reset_index(drop=True))
+    both = pd.concat([kept[same.to_numpy()], found])
     return both.drop_duplicates(["corruption", "engine", "seed"], keep="last").reset_index(drop=True)
 
 

@@ -285,10 +285,10 @@ def _run(
         print_results(run, brief=brief)
     for path in files.values():
         info(f"report      {path}")
-    if not evaluation.has_report and directory.files.is_file("report.html"):
-        old = directory.path / "report.html"
+    old, results = (directory.files.stat(name) for name in ("report.html", "results.csv"))
+    if not files and old and results and old.st_mtime < results.st_mtime:
         command = f"robustbench report {shlex.quote(str(directory.path))}"
-        info(f"old report  {old}; `{command}` writes a new one")
+        info(f"old report  {directory.path / 'report.html'}; `{command}` writes a new one")
     if failure:
         raise failure
 

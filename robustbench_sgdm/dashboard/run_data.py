@@ -68,10 +68,10 @@ def open_run(name: str, path: Path) -> RunView:
 
 @st.cache_resource(max_entries=32, show_spinner="Opening the run")
 def _open_cached(path: Path, changed: tuple[int, int]) -> tuple[Run, list[str]]:
-    """A run, and the files whose times say whether it changed: the manifest, and each cell's scores, written last."""
+    """A run, and the files whose times say whether it changed: manifest, PSNR, and each cell's scores, written last."""
     run = Run.open(path)
     scores = [run.store.folder(cell) / "scores.json" for cell in run.cells]
-    return run, [str(file.absolute()) for file in (path / MANIFEST, *scores)]
+    return run, [str(file.absolute()) for file in (path / MANIFEST, path / "image_quality.csv", *scores)]
 
 
 def _hash_times(files: Sequence[str]) -> str:

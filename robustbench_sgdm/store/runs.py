@@ -305,9 +305,11 @@ class Run:
         }
 
     def write_results(self) -> Path:
-        """Write `results.csv` from the complete cells."""
-        path = self.path / "results.csv"
-        self.files.write_text(path, escaping.csv(self.results()))
+        """Write `results.csv` from the complete cells, unless it is the same already: its time says what is older."""
+        path, text = self.path / "results.csv", escaping.csv(self.results())
+        content = text.encode()
+        if not (self.files.is_file(path) and self.files.read_bytes(path, len(content) + 1) == content):
+            self.files.write_text(path, text)
         return path
 
     def write_latency(self, frame: pd.DataFrame) -> Path:

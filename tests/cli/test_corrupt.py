@@ -299,16 +299,26 @@ def test_the_documented_tables_have_every_corruption() -> None:
 
 def test_draws_of_the_parity_are_added_to_those_of_the_same_version() -> None:
     parity = resources.import_file(resources.root() / "tools" / "detector_parity.py")
-    columns = ["corruption", "engine", "seed", "AP", "fingerprint"]
-    kept = pd.DataFrame([("fog", "torch", 0, 1.0, "a"), ("snow", "torch", 0, 2.0, "old")], columns=columns)
-    found = pd.DataFrame(
-        [("fog", "torch", 0, 3.0, "a"), ("fog", "torch", 1, 4.0, "a"), ("snow", "torch", 1, 5.0, "new")],
-        columns=columns,
+    columns = ["corruption", "engine", "seed", "AP", "fingerprint", "data", "model"]
+
+    def frame(*rows: tuple[str, str, int, float, str]) -> pd.DataFrame:
+        return pd.DataFrame([(*row, "d", "m") for row in rows], columns=columns)
+
+    kept = frame(
+        ("fog", "torch", 0, 1.0, "t"), ("fog", "imgaug", 0, 1.5, "i"), ("snow", "torch", 0, 2.0, "old")
+    )
+    found = frame(
+        *(("fog", "torch", 0, 3.0, "t"), ("fog", "torch", 1, 4.0, "t"), ("fog", "imgaug", 1, 4.5, "i")),
+        ("snow", "torch", 1, 5.0, "new"),
     )
     both = parity.merged(kept, found)
-    assert list(zip(both["corruption"], both["seed"], both["AP"], strict=True)) == [
-        ("fog", 0, 3.0),
-        ("fog", 1, 4.0),
-        ("snow", 1, 5.0),
+    assert list(both[["corruption", "engine", "seed", "AP"]].itertuples(index=False, name=None)) == [
+        ("fog", "imgaug", 0, 1.5),
+        ("fog", "torch", 0, 3.0),
+        ("fog", "torch", 1, 4.0),
+        ("fog", "imgaug", 1, 4.5),
+        ("snow", "torch", 1, 5.0),
     ]
     assert parity.merged(pd.DataFrame(), found) is found
+    with pytest.raises(SystemExit, match="another data"):
+        parity.merged(kept.assign(data="other"), found)

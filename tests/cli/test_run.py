@@ -51,8 +51,11 @@ def test_the_main_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert (run.path / "report.html").is_file() and run.manifest.models["yolov8n-sgdm"].imgsz == 320
     robustbench(monkeypatch, *words, "--no-report")
     second = capsys.readouterr()
-    assert "report      " in first.err and "report      " not in second.err and "old report  " in second.err
+    assert "report      " in first.err and "report      " not in second.err and "old report" not in second.err
     assert "4 cells stored, 0 predictions to make" in second.err and second.out == first.out
+    os.utime(run.path / "report.html", (1, 1))
+    robustbench(monkeypatch, *words, "--no-report")
+    assert "old report  " in capsys.readouterr().err
     robustbench(monkeypatch, "list", "runs")
     assert "complete" in capsys.readouterr().out
 

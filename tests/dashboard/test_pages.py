@@ -1,6 +1,7 @@
 """Each page's logic on real run directories, through Streamlit's own test runner."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -126,6 +127,11 @@ def test_an_old_report_is_not_of_the_present(
     (path / "report.pdf").write_bytes(b"%PDF")
     labels = [b.proto.label for b in page("--", path).get("download_button")]
     assert "Report, PDF" in labels
+    results = (path / "results.csv").stat().st_mtime
+    os.utime(path / "report.pdf", (results - 60, results - 60))
+    labels = [b.proto.label for b in page("--", path).get("download_button")]
+    assert any(label.startswith("Report of ") for label in labels) and "Report, PDF" not in labels
+    os.utime(path / "report.pdf", (results + 60, results + 60))
     shutil.rmtree(path / "cells/base/fog")
     labels = [b.proto.label for b in page("--", path).get("download_button")]
     assert any(label.startswith("Report of ") for label in labels) and "Report, PDF" not in labels

@@ -106,6 +106,9 @@ def test_the_confusion_matrix_counts_every_object_and_box(make_run: Any) -> None
         matched = outcomes.detections[outcomes.detections["outcome"] == "matched"][
             "category_id"
         ].value_counts()
+        scores = run.store.read_detections(cell)["score"]
+        shown = int((scores >= float(np.float32(confidence))).sum())
+        assert matrix.iloc[:, :-1].to_numpy().sum() == shown > 0
         right = np.diag(matrix.to_numpy())
         assert right[0] <= matched[1] and right[1] <= matched[5] and right[2:].tolist() == [0, 0]
         assert right.sum() > 0
@@ -127,3 +130,11 @@ def test_percentages_of_shown_classes_are_of_all_and_a_class_may_be_called_backg
     matrix = confusion_matrix(Run.open(run.path), run.cells[:1], 0.3)
     assert list(matrix.columns) == ["background", "x", "y", "background (3)"]
     assert most_confused({("m", "clean"): matrix}) == ["background", "x", "y"]
+
+
+def test_confusions_of_several_cells_are_added(make_run: Any) -> None:
+    run = make_run(MODELS, NOISE)
+    first, second, *_ = (cell for cell in run.cells if cell.model == "base" and cell.severity)
+    both = confusion_matrix(run, [first, second], 0.3)
+    alone = [confusion_matrix(run, [cell], 0.3) for cell in (first, second)]
+    pd.testing.assert_frame_equal(both, alone[0] + alone[1])

@@ -91,7 +91,7 @@ def merged(kept: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
         return found
     for column in ("data", "model"):
         if set(kept[column]) != set(found[column]):
-            raise SystemExit(f"{DRAWS} holds draws of another {column}; remove it to begin anew")
+            raise SystemExit(f"the draws in {DRAWS} are not of this {column}; remove the file to start again")
     keys = ["corruption", "engine"]
     versions = found.drop_duplicates(keys)[[*keys, "fingerprint"]]
     current = kept[keys].merge(versions, how="left", on=keys)["fingerprint"]

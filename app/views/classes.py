@@ -151,7 +151,7 @@ def _show_map(frame: pd.DataFrame, rows: list[str], shown: Shown, *, has_few: bo
         remarks += escaping.markdown(STARRED.format(alpha=0.05, what="the classes of a column")) + " "
     st.caption(remarks + "Click a cell to see what is behind it.")
     event = charts.show(
-        charts.make_spec(charts.class_map, drawn, "AP", signed=signed, dark=st.context.theme.type == "dark"),
+        charts.class_map(drawn, "AP", signed=signed, dark=st.context.theme.type == "dark"),
         on_select="rerun",
         selection_mode="cell",
         key="class-map",
@@ -238,7 +238,7 @@ def _show_details(view: RunView, models: list[str], name: str, corruption: str, 
             widgets.show_legend(colors)
             conditions = list(dict.fromkeys([clean, noisy]))
             charts.show(
-                charts.make_spec(charts.precision_recall_curves, curves, colors, conditions),
+                charts.precision_recall_curves(curves, colors, conditions),
                 key="class-curves",
                 alt=f"Precision against recall of {name}, clean and under {noisy}, for {', '.join(models)}",
             )
@@ -269,7 +269,7 @@ def _show_confusion(view: RunView, trainings: list[str], name: str, corruption: 
     pairs = pd.MultiIndex.from_product([kept, kept], names=["object", "box"])
     frame = pd.DataFrame({"count": counts, "value": values}, index=pairs).reset_index()
     charts.show(
-        charts.make_spec(charts.confusion_map, frame, dark=st.context.theme.type == "dark"),
+        charts.confusion_map(frame, dark=st.context.theme.type == "dark"),
         key="confusion",
         alt=f"Confusion matrix of {model}: rows are objects, columns are boxes",
     )

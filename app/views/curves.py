@@ -116,9 +116,7 @@ def _curves(view: RunView, chosen: Chosen) -> None:
 
     def draw(title: str, part: pd.DataFrame, key: str, height: int = charts.PLOT_HEIGHT) -> None:
         st.markdown(f"**{escaping.markdown(title)}**")
-        chart = charts.make_spec(
-            charts.severity_curves, part, colors, scale=scale, metric=metric, bands=bands, height=height
-        )
+        chart = charts.severity_curves(part, colors, scale=scale, metric=metric, bands=bands, height=height)
         whose = f"a line for each of {', '.join(models)}"
         charts.show(chart, key=f"curve-{key}", alt=f"{metric} against {axis}, {title}, {whose}")
 
@@ -178,7 +176,7 @@ def _differences(view: RunView, chosen: Chosen) -> None:
         f"{escaping.markdown(STARRED.format(alpha=0.05, what='the corrupted cells of the run'))} "
         "Click a cell to open its images."
     )
-    chart = charts.make_spec(charts.difference_map, frame, metric, dark=st.context.theme.type == "dark")
+    chart = charts.difference_map(frame, metric, dark=st.context.theme.type == "dark")
     event = charts.show(
         chart,
         on_select="rerun",

@@ -73,6 +73,8 @@ def overview(view: RunView) -> None:
         widgets.offer_report(view.run.path, "This run has no confidence intervals yet.")
     elif not view.run.files.is_file("report.pdf"):
         widgets.offer_report(view.run.path, "This run has no report yet.")
+    elif view.run.is_outdated("report.pdf"):
+        widgets.offer_report(view.run.path, "The report is older than the results.")
     _show_downloads(view, results)
 
 
@@ -346,14 +348,9 @@ def _show_downloads(view: RunView, results: pd.DataFrame) -> None:
             ("report.html", "text/html", "HTML"),
         ):
             if (about := view.run.files.stat(name)) and about.st_size <= MOST_DOWNLOAD:
-                scores = view.run.files.stat("results.csv")
-                # Cells may have been added since.
-                is_old = scores is not None and about.st_mtime < scores.st_mtime
-                of = (
-                    f" of {_format_time(about.st_mtime)}"
-                    if is_old or run_data.count_missing_cells(view)
-                    else ""
-                )
+                # Of a run that is not complete, cells may have been added since.
+                is_old = view.run.is_outdated(name) or run_data.count_missing_cells(view) > 0
+                of = f" of {_format_time(about.st_mtime)}" if is_old else ""
                 st.download_button(
                     f"Report{of}, {kind}",
                     partial(view.run.files.read_bytes, name, MOST_DOWNLOAD),

@@ -99,7 +99,7 @@ def _show_charts(logs: list[TrainingLog], split: str, smooth: float, epochs: tup
                     st.caption("These logs do not contain it.")
                     continue
                 charts.show(
-                    charts.make_spec(charts.loss_curves, pd.concat(curves), colors, epochs),
+                    charts.loss_curves(pd.concat(curves), colors, epochs),
                     key=f"chart-{title}",
                     alt=f"{title} against the epoch, a line for each of {', '.join(names)}",
                 )

@@ -285,8 +285,7 @@ def _run(
         print_results(run, brief=brief)
     for path in files.values():
         info(f"report      {path}")
-    old, results = (directory.files.stat(name) for name in ("report.html", "results.csv"))
-    if not files and old and results and old.st_mtime < results.st_mtime:
+    if not files and directory.is_outdated("report.html"):
         command = f"robustbench report {shlex.quote(str(directory.path))}"
         info(f"old report  {directory.path / 'report.html'}; `{command}` writes a new one")
     if failure:

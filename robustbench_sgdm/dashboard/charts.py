@@ -1,9 +1,9 @@
-"""Interactive charts: functions from frames to Altair charts."""
+"""Interactive charts: functions from frames to Vega-Lite specifications, by Altair."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FunctionType
-from typing import Any, Literal
+from functools import wraps
+from typing import Any, Literal, ParamSpec
 
 import altair as alt
 import pandas as pd
@@ -15,7 +15,10 @@ from robustbench_sgdm.tables import format_number, humanize, starred
 
 PLOT_HEIGHT = 230
 
+Parameters = ParamSpec("Parameters")
 Chart = alt.LayerChart | alt.FacetChart
+Spec = dict[str, Any]
+"""Of a chart, in Vega-Lite's JSON."""
 
 _MODEL_TOOLTIP = [alt.Tooltip("model:N", title="model")]
 """For lines and bands: each is one mark, whose tooltip would show the values of its first point everywhere."""
@@ -24,19 +27,19 @@ alt.data_transformers.disable_max_rows()
 schemapi.DEBUG_MODE = False  # validating a chart takes longer than drawing it; a test does that
 
 
-@st.cache_data(max_entries=256, show_spinner=False, hash_funcs={FunctionType: repr})
-def make_spec(draw: Callable[..., Chart], *values: Any, **options: Any) -> dict[str, Any]:
-    """The Vega-Lite specification of a chart, kept: Altair needs some 20 ms for each.
+def _specified(draw: Callable[Parameters, Chart]) -> Callable[Parameters, Spec]:
+    """Give a function's charts as specifications, and keep them: Altair needs some 20 ms for each."""
 
-    Args:
-        draw: a function of this module.
-        values, options: its arguments.
-    """
-    spec: dict[str, Any] = escaping.chart_spec(draw(*values, **options).to_dict(validate=False))
-    return spec
+    @st.cache_data(max_entries=64, show_spinner=False)
+    @wraps(draw)
+    def specify(*values: Parameters.args, **options: Parameters.kwargs) -> Spec:
+        spec: Spec = escaping.chart_spec(draw(*values, **options).to_dict(validate=False))
+        return spec
+
+    return specify
 
 
-def show(spec: dict[str, Any], **options: Any) -> Any:
+def show(spec: Spec, **options: Any) -> Any:
     """Show a chart; `options` are those of `st.vega_lite_chart`. Names in it are never read as Vega expressions."""
     return st.vega_lite_chart(spec, **escaping.chart_spec(options))
 
@@ -63,6 +66,7 @@ def greatest_severity(frame: pd.DataFrame) -> float:
     return float(frame["severity"].max()) or 1.0
 
 
+@_specified
 def severity_curves(
     frame: pd.DataFrame,
     colors: Mapping[str, str],
@@ -119,6 +123,7 @@ def severity_curves(
     return alt.layer(*layers).properties(height=height)
 
 
+@_specified
 def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool, compact: bool = False) -> Chart:
     """A cell per corruption and severity, coloured by model - baseline; a click selects the cell as `cell`.
 
@@ -165,6 +170,7 @@ def difference_map(frame: pd.DataFrame, metric: str, *, dark: bool, compact: boo
     return chart.properties(height=max(14 * rows, min(28 * rows, 210)) + 64 if compact else 34 * rows + 165)
 
 
+@_specified
 def class_map(frame: pd.DataFrame, metric: str, *, signed: bool, dark: bool) -> Chart:
     """A cell per class and corruption, coloured by its score or difference; a click selects the cell as `cell`.
 
@@ -210,6 +216,7 @@ def class_map(frame: pd.DataFrame, metric: str, *, signed: bool, dark: bool) -> 
     return chart.properties(height=26 * shown["label"].nunique() + 190)
 
 
+@_specified
 def confusion_map(frame: pd.DataFrame, *, dark: bool) -> Chart:
     """What objects are taken for: a row per class of objects, a column per class of boxes, in percent of the row.
 
@@ -242,6 +249,7 @@ def confusion_map(frame: pd.DataFrame, *, dark: bool) -> Chart:
     return chart.properties(height=28 * len(order) + 230)
 
 
+@_specified
 def precision_recall_curves(
     frame: pd.DataFrame, colors: Mapping[str, str], conditions: Sequence[str]
 ) -> Chart:
@@ -341,6 +349,7 @@ def _heat_map(
     return alt.layer(rectangles, *texts)
 
 
+@_specified
 def loss_curves(frame: pd.DataFrame, colors: Mapping[str, str], epochs: tuple[int, int]) -> Chart:
     """One loss against the epoch: the smoothed mean of a model's seeds, the raw mean behind it, their range.
 

@@ -84,8 +84,7 @@ def _show_curve(view: RunView, chosen: Chosen, over: CorruptionSet, others: Sequ
     }
     top = max(5.0, float(frame[["score", "high"]].max().max()) * 1.05)
     st.markdown(f"**Mean {escaping.markdown(metric)}** {escaping.markdown(scope)}")
-    chart = charts.make_spec(
-        charts.severity_curves,
+    chart = charts.severity_curves(
         frame,
         colors,
         scale=charts.CurveScale("severity", top, severity=charts.greatest_severity(frame)),
@@ -108,9 +107,7 @@ def _show_map(view: RunView, metric: str, pair: tuple[str, str], over: Corruptio
         return
     title = f"{escaping.markdown(pair[1])} − {escaping.markdown(pair[0])}"
     st.markdown(f"**{title}**, points of {escaping.markdown(metric)}")
-    chart = charts.make_spec(
-        charts.difference_map, frame, metric, dark=st.context.theme.type == "dark", compact=True
-    )
+    chart = charts.difference_map(frame, metric, dark=st.context.theme.type == "dark", compact=True)
     event = charts.show(
         chart,
         on_select="rerun",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -251,11 +252,12 @@ def confusion_matrix(run: Run, cells: Sequence[Cell], confidence: float) -> pd.D
         is called that, last in both: objects that no box finds, and boxes that find no object.
     """
     truth, least = to_hotcoco(run.ground_truth()), float(np.float32(confidence))
-    total: NDArray[np.int64] | int = 0
-    for cell in cells:
+
+    def count(cell: Cell) -> Any:
         detections = run.store.read_detections(cell)
-        shown = detections[detections["score"] >= least]
-        found = evaluate_with_hotcoco(truth, shown).confusion_matrix(iou_thr=0.5, min_score=least)
-        total = total + found["matrix"].astype(np.int64)
-    names = list(make_names_unique([*found["cat_names"], "background"]))
-    return pd.DataFrame(total, index=names, columns=names)
+        evaluation = evaluate_with_hotcoco(truth, detections[detections["score"] >= least])
+        return evaluation.confusion_matrix(iou_thr=0.5, min_score=least)
+
+    counted = [count(cell) for cell in cells]
+    names = list(make_names_unique([*counted[0]["cat_names"], "background"]))
+    return pd.DataFrame(sum(one["matrix"].astype(np.int64) for one in counted), index=names, columns=names)

@@ -305,12 +305,17 @@ class Run:
         }
 
     def write_results(self) -> Path:
-        """Write `results.csv` from the complete cells, unless it is the same already: its time says what is older."""
+        """Write `results.csv` from the complete cells; an equal one stays as it is, with its time: see `is_outdated`."""
         path, text = self.path / "results.csv", escaping.csv(self.results())
         content = text.encode()
         if not (self.files.is_file(path) and self.files.read_bytes(path, len(content) + 1) == content):
             self.files.write_text(path, text)
         return path
+
+    def is_outdated(self, name: str) -> bool:
+        """Whether a file that was made of the results, such as `report.html`, is older than they or the manifest are."""
+        own, *sources = (self.files.stat(one) for one in (name, "results.csv", MANIFEST))
+        return own is not None and any(one is not None and own.st_mtime < one.st_mtime for one in sources)
 
     def write_latency(self, frame: pd.DataFrame) -> Path:
         """Write `latency.csv`; columns as `read_latency` returns them."""

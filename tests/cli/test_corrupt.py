@@ -320,5 +320,5 @@ def test_draws_of_the_parity_are_added_to_those_of_the_same_version() -> None:
         ("snow", "torch", 1, 5.0),
     ]
     assert parity.merged(pd.DataFrame(), found) is found
-    with pytest.raises(SystemExit, match="another data"):
+    with pytest.raises(SystemExit, match="not of this data"):
         parity.merged(kept.assign(data="other"), found)

@@ -10,6 +10,12 @@ from robustbench_sgdm.dashboard import charts
 COLORS = {"a": "#112233", "b": "#445566"}
 
 
+def check(spec: charts.Spec) -> None:
+    """Raise what is not valid in a chart's specification."""
+    assert spec["layer"]
+    alt.LayerChart.from_dict(spec, validate=True)
+
+
 def curve(**changes: object) -> pd.DataFrame:
     rows = [(m, float(s), 40 - s, 39.0 - s, 41.0 - s, 30.0 - s) for m in COLORS for s in range(3)]
     frame = pd.DataFrame(rows, columns=["model", "severity", "score", "low", "high", "psnr"])
@@ -23,7 +29,7 @@ def test_severity(x: str, bands: bool) -> None:
         made = charts.severity_curves(
             frame, COLORS, scale=charts.CurveScale(x, 50.0), metric="AP", bands=bands
         )
-        assert isinstance(made, alt.LayerChart) and made.to_dict(validate=True)
+        check(made)
 
 
 @pytest.mark.parametrize("dark", [True, False])
@@ -38,13 +44,13 @@ def test_differences(dark: bool) -> None:
             "significant": [False, True],
         }
     )
-    assert charts.difference_map(frame, "AP", dark=dark).to_dict(validate=True)
+    check(charts.difference_map(frame, "AP", dark=dark))
 
 
 def test_cells_are_bold_where_the_table_says_significant_and_written_as_in_the_report() -> None:
     frame = pd.DataFrame({"corruption": "gaussian_noise[0.1]", "severity": [1.0, 2.0, 3.0]})
     frame = frame.assign(change=[-0.0034, -2.0, 2.0], interval="", p="", significant=[True, False, True])
-    made = charts.difference_map(frame, "AP", dark=False).to_dict()
+    made = charts.difference_map(frame, "AP", dark=False)
     (rows,) = made["datasets"].values()
     assert [row["text"] for row in rows] == ["-0.003*", "-2.00", "+2.00*"]
     assert {row["name"] for row in rows} == {"gaussian noise [0.1]"}
@@ -78,10 +84,11 @@ LOSSES = pd.DataFrame({"model": "a", "epoch": [1, 2, 3]}).assign(mean=1.0, smoot
         charts.loss_curves(LOSSES, COLORS, (1, 3)),
     ],
 )
-def test_every_layer_says_what_it_shows(chart: alt.LayerChart) -> None:
+def test_every_layer_says_what_it_shows(chart: charts.Spec) -> None:
     """A layer without its own tooltip shows every encoded field under its axis' title; a line or band is one mark,
     so of fields that change along it the tooltip shows those of its first point."""
-    for layer in chart.to_dict(validate=True)["layer"]:
+    check(chart)
+    for layer in chart["layer"]:
         tooltips, kind = layer["encoding"]["tooltip"], layer["mark"]["type"]
         assert tooltips and all(tip["title"] for tip in tooltips)
         fields = [tip["field"] for tip in tooltips]
@@ -96,7 +103,8 @@ def test_every_layer_says_what_it_shows(chart: alt.LayerChart) -> None:
 def test_classes(signed: bool) -> None:
     frame = pd.DataFrame({"class": ["cat", "dog"], "corruption": "fog", "value": [1.0, float("nan")]})
     frame = frame.assign(label=frame["class"], text="", interval="", p="", objects="3", strong=False)
-    made = charts.class_map(frame, "AP", signed=signed, dark=False).to_dict(validate=True)
+    made = charts.class_map(frame, "AP", signed=signed, dark=False)
+    check(made)
     scale = made["layer"][0]["encoding"]["color"]["scale"]
     assert scale["domain"][0] == (-1 if signed else 0) and scale["domain"][-1] == 1
     assert len(scale["domain"]) == len(scale["range"])
@@ -105,14 +113,14 @@ def test_classes(signed: bool) -> None:
 def test_confusions_and_curves() -> None:
     pairs = [(a, b, 3, 100.0 * (a == b)) for a in ("cat", "background") for b in ("cat", "background")]
     frame = pd.DataFrame(pairs, columns=["object", "box", "count", "value"])
-    assert charts.confusion_map(frame, dark=True).to_dict(validate=True)
+    check(charts.confusion_map(frame, dark=True))
     points = pd.DataFrame({"model": "a", "condition": ["clean", "fog 3"], "confidence": 0.5})
     points = points.assign(recall=50.0, precision=[90.0, 40.0])
     for conditions in (["clean"], ["clean", "fog 3"]):
-        assert charts.precision_recall_curves(points, COLORS, conditions).to_dict(validate=True)
+        check(charts.precision_recall_curves(points, COLORS, conditions))
 
 
 def test_losses() -> None:
     frame = pd.DataFrame({"model": "a", "epoch": [1, 2, 3]}).assign(mean=1.0, smooth=1.0, low=1.0, high=1.0)
     for epochs in ((1, 3), (2, 2)):
-        assert charts.loss_curves(frame, COLORS, epochs).to_dict(validate=True)
+        check(charts.loss_curves(frame, COLORS, epochs))

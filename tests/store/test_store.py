@@ -282,6 +282,28 @@ def test_results_hold_complete_cells_only_and_read_back_exactly(tmp_path: Path) 
     np.testing.assert_array_equal(read[list(METRICS)].to_numpy(), frame[list(METRICS)].to_numpy())
 
 
+def test_a_report_is_outdated_once_results_or_manifest_are_newer(tmp_path: Path) -> None:
+    run = Run.create_or_resume(tmp_path, "r", plan(cell(), cell(3, corruption="gaussian_noise")))
+    score_cell(run.store, cell())
+    assert not run.is_outdated("report.html")  # there is none
+    report, sources = run.path / "report.html", (run.write_results(), run.path / "manifest.json")
+    report.touch()
+    for source in sources:
+        for one in sources:
+            os.utime(one, (100, 100))
+        os.utime(report, (200, 200))
+        assert not run.is_outdated("report.html")
+        os.utime(source, (300, 300))
+        assert run.is_outdated("report.html")
+    results = sources[0]
+    os.utime(results, (100, 100))
+    run.write_results()
+    assert results.stat().st_mtime == 100  # equal, so it stays
+    score_cell(run.store, cell(3, corruption="gaussian_noise"))
+    run.write_results()
+    assert results.stat().st_mtime > 300
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
 def test_a_run_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="plain folder name"):

@@ -44,6 +44,7 @@ from ultralytics import YOLO
 from ultralytics.utils.benchmarks import benchmark
 
 folder, data, pictures, out = map(Path, sys.argv[1:5])
+ultralytics.settings["runs_dir"] = str(out / "runs")  # by default it lies in the repository around Ultralytics
 chosen, benchmarked = sys.argv[5].split(","), sys.argv[6]
 images = sorted(map(str, pictures.glob("*.png")))[:2]
 options = {"imgsz": 64, "device": "cpu", "verbose": False}

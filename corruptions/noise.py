@@ -46,12 +46,18 @@ def _loop(
 
 
 @compiled
+def _to_byte(level: np.float32) -> np.uint8:
+    # Through int32, as processors convert several values at once.
+    return np.uint8(np.int32(np.rint(min(max(level, np.float32(0)), np.float32(255)))))
+
+
+@compiled
 def _gaussian(
     values: NDArray[np.uint8], words: NDArray[np.int16], table: NDArray[np.float32], out: NDArray[np.uint8]
 ) -> None:
     for i in range(values.size):
         level = np.float32(values[i]) + table[np.uint16(words[i])] + TO_BYTE
-        out[i] = np.uint8(min(max(np.rint(level), np.float32(0)), np.float32(255)))
+        out[i] = _to_byte(level)
 
 
 @corruption(
@@ -184,4 +190,4 @@ def _speckle(
 ) -> None:
     for i in range(values.size):
         level = np.float32(values[i]) * table[np.uint16(words[i])] + TO_BYTE
-        out[i] = np.uint8(min(max(np.rint(level), np.float32(0)), np.float32(255)))
+        out[i] = _to_byte(level)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
@@ -141,12 +142,13 @@ def zoom_blur(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> 
         [np.stack(part) for part in zip(*(_stretch(side, f) for f in factors), strict=True)]
         for side in images.shape[2:]
     )
-    out = torch.empty(images.shape, dtype=torch.uint8, device=images.device)
-    for plane, done in zip(images.float().flatten(0, 1), out.flatten(0, 1), strict=True):
-        if is_on_cpu(images):
-            _zoom(plane.numpy(), tuple(down), tuple(across), done.numpy())
-        else:
-            done.copy_(_zoomed(plane, down, across))
+    planes = images.float().flatten(0, 1)
+    if not is_on_cpu(images):
+        sides = [[upload(part, images.device) for part in side] for side in (down, across)]
+        return _zoomed(planes, *sides).view(images.shape)
+    out = torch.empty(images.shape, dtype=torch.uint8)
+    for plane, done in zip(planes, out.flatten(0, 1), strict=True):
+        _zoom(plane.numpy(), tuple(down), tuple(across), done.numpy())
     return out
 
 
@@ -189,16 +191,15 @@ def _zoom(
             out[y, x] = np.uint8(min(np.rint(total[x] / np.float32(count + 1) + TO_BYTE), np.float32(255)))
 
 
-def _zoomed(plane: Tensor, *sides: Sequence[NDArray[Any]]) -> Tensor:
-    """`_zoom` in tensor operations: planes are stretched down their rows, turned, and stretched again."""
-    down, across = ([torch.from_numpy(part).to(plane.device) for part in side] for side in sides)
-    sideways, total = transpose(plane), plane.clone()
+def _zoomed(planes: Tensor, down: Sequence[Tensor], across: Sequence[Tensor]) -> Tensor:
+    """`_zoom` of (N, H, W) in tensor operations: planes are stretched down their rows, turned, and stretched again."""
+    sideways, total = transpose(planes), planes.clone()
     for i in range(len(down[0])):
         stretched = _stretched(sideways, *(part[i] for part in across))
         total += _stretched(transpose(stretched), *(part[i] for part in down))
     return to_uint8(total.div_(len(down[0]) + 1))
 
 
-def _stretched(plane: Tensor, before: Tensor, after: Tensor, share: Tensor) -> Tensor:
-    first = plane.index_select(0, before.int())
-    return plane.index_select(0, after.int()).sub_(first).mul_(share[:, None]).add_(first)
+def _stretched(planes: Tensor, before: Tensor, after: Tensor, share: Tensor) -> Tensor:
+    first = planes.index_select(1, before.int())
+    return planes.index_select(1, after.int()).sub_(first).mul_(share[:, None]).add_(first)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     apply_lut,
@@ -135,14 +136,9 @@ def pixelated(images: Tensor, high: int, wide: int) -> Tensor:
     """The same in torch alone, for devices that Pillow cannot reach."""
     height, width = images.shape[2:]
     down, across = _boxes(height, high, images.device), _boxes(width, wide, images.device)
-    rows, columns = (
-        torch.from_numpy(_nearest(*side)).to(images.device) for side in ((high, height), (wide, width))
-    )
-    out = torch.empty_like(images)
-    for plane, done in zip(images.flatten(0, 1), out.flatten(0, 1), strict=True):
-        small = transpose(_means(transpose(_means(transpose(plane), across)), down))
-        torch.index_select(transpose(small.index_select(0, columns)), 0, rows, out=done)
-    return out
+    rows, columns = (upload(_nearest(*side), images.device) for side in ((high, height), (wide, width)))
+    small = transpose(_means(transpose(_means(transpose(images.flatten(0, 1)), across)), down))
+    return transpose(small.index_select(1, columns)).index_select(1, rows).view(images.shape)
 
 
 def _boxes(side: int, size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
@@ -150,7 +146,7 @@ def _boxes(side: int, size: int, device: torch.device) -> list[tuple[Tensor, Ten
     places, inside = _cut(side, size)
     weights = (inside / inside.sum(1, keepdims=True)).astype(np.float32)
     return [
-        (torch.from_numpy(place).to(device), torch.from_numpy(weight[:, None]).to(device))
+        (upload(place, device), upload(weight[:, None], device))
         for place, weight in zip(np.ascontiguousarray(places.clip(max=side - 1).T), weights.T, strict=True)
     ]
 
@@ -167,12 +163,12 @@ def _cut(side: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return places, (places < end[:, None]) & (apart > -0.5) & (apart <= 0.5)
 
 
-def _means(plane: Tensor, boxes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Weighted sums of rows, rounded, halves up: uint8 (H, W) to (size, W)."""
+def _means(planes: Tensor, boxes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Weighted sums of rows, rounded, halves up: uint8 (N, H, W) to (N, size, W)."""
     (first, weight), *others = boxes
-    total = plane.index_select(0, first).float().mul_(weight)
+    total = planes.index_select(1, first).float().mul_(weight)
     for rows, weight in others:
-        total.addcmul_(plane.index_select(0, rows).float(), weight)
+        total.addcmul_(planes.index_select(1, rows).float(), weight)
     return to_uint8(total.add_(0.5))
 
 
@@ -227,7 +223,7 @@ def jpeg_compression(images: Tensor, strength: Mapping[str, float], _rng: BatchR
     """JPEG at low quality with 4:2:0 subsampling, on the CPU whatever the images' device."""
     # A run on the CPU has a thread for each batch already; a GPU waits for the whole batch.
     threads = 1 if images.device.type == "cpu" else torch.get_num_threads()
-    return _recompressed(images.cpu(), round(strength["quality"]), threads).to(images.device)
+    return upload(_recompressed(images.cpu(), round(strength["quality"]), threads), images.device)
 
 
 def _recompressed(images: Tensor, quality: int, threads: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.core.poisson import normal_quantiles
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
@@ -88,10 +89,10 @@ def shot_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> 
     if is_on_cpu(images):
         return _loop(_shot, images, rng.words, bounds, outcomes, first)
     # All bytes' bounds in one ascending row: what lies below a word in its byte's part lies below it in the row.
-    row = torch.from_numpy((bounds + (np.arange(256) << 32)[:, None]).ravel()).to(images.device)
+    row = upload((bounds + (np.arange(256) << 32)[:, None]).ravel(), images.device)
     words = (rng.words(*images.shape[1:]).long() & 0xFFFFFFFF) + (images.long() << 32)
     place = torch.searchsorted(row, words, right=True) - images.long() * bounds.shape[1]
-    return torch.from_numpy(outcomes).to(images.device).index_select(0, place.flatten()).view(images.shape)
+    return upload(outcomes, images.device).index_select(0, place.flatten()).view(images.shape)
 
 
 @compiled

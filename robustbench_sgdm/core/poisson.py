@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.numba_utils import compiled
 
 _LARGE = 16.0  # rate from which the quantile is an expansion
@@ -42,7 +43,7 @@ def poisson_counts(rates: Tensor, words: Tensor) -> Tensor:
     """
     table = normal_quantiles()
     if rates.device.type != "cpu":
-        return counts_by_tensors(rates, words, torch.from_numpy(table).to(rates.device))
+        return counts_by_tensors(rates, words, upload(table, rates.device))
     out = np.empty(rates.shape, np.float32)
     flat = np.ascontiguousarray(rates.numpy(), np.float64).ravel()
     _fill(flat, np.ascontiguousarray(words.numpy()).view(np.uint32).ravel(), table, out.reshape(-1))

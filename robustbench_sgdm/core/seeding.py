@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.core.philox import host_words, random_words
 from robustbench_sgdm.core.poisson import normal_quantiles, poisson_counts
@@ -62,7 +63,7 @@ class BatchRng:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal float32 draws, (B, *shape), in 65,536 equally likely steps within 4.4 deviations."""
-        table = torch.from_numpy(normal_quantiles()).to(self.device)
+        table = upload(normal_quantiles(), self.device)
         places = self.half_words(*shape).int().bitwise_and_(0xFFFF)
         return table.index_select(0, places.flatten()).view(places.shape)
 

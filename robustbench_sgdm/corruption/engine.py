@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sgdm.core import errors, resources
+from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.errors import CorruptionError, RobustBenchError, UsageError
 from robustbench_sgdm.core.seeding import BatchRng, derive_seed
 from robustbench_sgdm.corruption import imgaug_engine
@@ -102,7 +103,7 @@ def _imgaug(corruption: Corruption, images: Tensor, severity: float, seeds: Sequ
     done = []
     for image, image_seed in zip(images.permute(0, 2, 3, 1).cpu().numpy(), seeds, strict=True):
         done.append(torch.from_numpy(imgaug_engine.corrupt(corruption.name, image, severity, image_seed)))
-    return torch.stack(done).permute(0, 3, 1, 2).contiguous().to(images.device)
+    return upload(torch.stack(done).permute(0, 3, 1, 2).contiguous(), images.device)
 
 
 ENGINES: dict[str, Engine] = {"torch": _torch, "imgaug": _imgaug}

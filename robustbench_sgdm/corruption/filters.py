@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.numba_utils import compiled
 
 Border = Literal["replicate", "reflect", "symmetric"]
@@ -130,7 +131,7 @@ def _correlate_separable_cv2(images: Tensor, terms: Terms, border: Border) -> Te
 def correlate_separable_torch(images: Tensor, terms: Terms, border: Border) -> Tensor:
     """`correlate_separable` in torch alone, for devices that OpenCV cannot reach."""
     rows, cols = (
-        _pad_indices(size, len(weights) // 2, border).to(images.device)
+        upload(_pad_indices(size, len(weights) // 2, border), images.device)
         for size, weights in zip(images.shape[-2:], terms[0], strict=True)
     )
     padded = images.float()[..., rows, :]
@@ -302,8 +303,7 @@ def low_pass(images: Tensor, cutoff: float) -> Tensor:
     # As products with a truncated DCT basis in double precision: an FFT chooses its order of summation by size and
     # threads, and only the low frequencies are wanted.
     rows, cols = (
-        torch.from_numpy(_dct_vectors(size, int(2 * cutoff * size) + 1)).to(images.device)
-        for size in images.shape[-2:]
+        upload(_dct_vectors(size, int(2 * cutoff * size) + 1), images.device) for size in images.shape[-2:]
     )
     return torch.stack([(rows.T @ ((rows @ image @ cols.T) @ cols)).float() for image in images.double()])
 

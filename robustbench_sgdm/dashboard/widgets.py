@@ -119,6 +119,24 @@ def keep_choice(key: str, chosen: T) -> T:
     return chosen
 
 
+def _keep_at_once(
+    key: str, on_change: Callable[..., None] | None = None, args: Sequence[Any] = ()
+) -> Callable[[], None]:
+    """Keeps what the visitor chooses before the page is drawn again, as it may be left before.
+
+    Args:
+        key: of the widget.
+        on_change, args: what else the change calls, while `last_choice` is still the one before.
+    """
+
+    def keep() -> None:
+        if on_change:
+            on_change(*args)
+        keep_choice(key, st.session_state[key])
+
+    return keep
+
+
 def last_choice(key: str) -> Any:
     """What a widget said when it was drawn last; for a callback, which runs after the visitor has changed it."""
     return st.session_state.get(_KEPT.format(key))
@@ -190,7 +208,14 @@ def selectbox(
     if not reconcile_choice(key, options, first):
         warn_invalid_query(key, [*options, *aliases], label)
     chosen: T = st.selectbox(
-        label, options, index=options.index(first), key=key, bind=QUERY, format_func=_printable, **how
+        label,
+        options,
+        index=options.index(first),
+        key=key,
+        bind=QUERY,
+        format_func=_printable,
+        on_change=_keep_at_once(key),
+        **how,
     )
     return keep_choice(key, chosen)
 
@@ -206,7 +231,8 @@ def slider(label: str, key: str, low: float, high: float, value: Any, step: floa
     if not reconcile_choice(key, (low, high), value):
         valid = [text for text in st.query_params.get_all(key) if _is_within(text, low, high)]
         warn_invalid_query(key, valid, label)
-    return keep_choice(key, st.slider(label, low, high, value, step, key=key, bind=QUERY))
+    chosen = st.slider(label, low, high, value, step, key=key, bind=QUERY, on_change=_keep_at_once(key))
+    return keep_choice(key, chosen)
 
 
 def _is_within(text: str, low: float, high: float) -> bool:
@@ -230,17 +256,32 @@ def number_input(
             del st.query_params[key]
     kind = int if all(isinstance(number, int) for number in (low, high, value, step)) else float
     bounds = kind(low), kind(high), kind(value), kind(step)
-    return keep_choice(key, float(st.number_input(label, *bounds, key=key, bind=QUERY, **how)))
+    chosen = st.number_input(label, *bounds, key=key, bind=QUERY, on_change=_keep_at_once(key), **how)
+    return keep_choice(key, float(chosen))
 
 
 def multiselect(
-    label: str, options: Sequence[str], key: str, *, default: Sequence[str], **how: Any
+    label: str,
+    options: Sequence[str],
+    key: str,
+    *,
+    default: Sequence[str],
+    on_change: Callable[..., None] | None = None,
+    args: Sequence[Any] = (),
+    **how: Any,
 ) -> list[str]:
     """`st.multiselect`."""
     if not reconcile_choice(key, options, list(default)):
         warn_invalid_query(key, options, label)
     chosen = st.multiselect(
-        label, options, default=list(default), key=key, bind=QUERY, format_func=_printable, **how
+        label,
+        options,
+        default=list(default),
+        key=key,
+        bind=QUERY,
+        format_func=_printable,
+        on_change=_keep_at_once(key, on_change, args),
+        **how,
     )
     return keep_choice(key, list(chosen))
 
@@ -261,7 +302,9 @@ def segmented_control(label: str, options: Sequence[str], key: str, *, default: 
     first = next((text for text, option in texts.items() if option == default), next(iter(texts)))
     if not reconcile_choice(key, list(texts), first):
         warn_invalid_query(key, [*texts, *options], label)
-    chosen = st.segmented_control(label, list(texts), default=first, required=True, key=key, bind=QUERY)
+    chosen = st.segmented_control(
+        label, list(texts), default=first, required=True, key=key, bind=QUERY, on_change=_keep_at_once(key)
+    )
     return texts[keep_choice(key, str(chosen or first))]
 
 

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ _MMDETECTION = dict(
 )
 # (low, high): low <= high for every detector.
 _UPPER_BOUNDS = (("AP", "AP50"), ("AP75", "AP50"), ("AR1", "AR10"), ("AR10", "AR100"))
+_ASSIGNMENT = re.compile(
+    r"((?:[^=\[]|\[[^\]]*\])*)=(.*)", re.DOTALL
+)  # strengths such as [sigma=0.15] are part of a name
 _MAX_CELLS = 10_000  # of nested results: a pickle can share them so that a small file has no end
 _ROUNDING = 0.11  # percent; mmdetection rounds fractions to three digits
 
@@ -71,12 +75,13 @@ def discover_predictions(source: str) -> list[PredictionSource]:
         UsageError: another form.
         DataError: a file or folder that is missing or has other contents.
     """
-    name, equals, file = source.partition("=")
-    if equals and not Path(source).exists():
-        corruption, at, severity = name.partition("@")
+    given = _ASSIGNMENT.fullmatch(source)
+    if given and not Path(source).exists():
+        name, file = given.groups()
+        corruption, at, severity = name.rpartition("@") if name != CLEAN else (CLEAN, "", "0")
         if (corruption == CLEAN) == bool(at):
             raise UsageError(f"{source!r} is neither CORRUPTION@SEVERITY=FILE nor {CLEAN}=FILE")
-        return [PredictionSource(corruption, _severity(severity or "0", source), Path(file))]
+        return [PredictionSource(corruption, _severity(severity, source), Path(file))]
     path = Path(source)
     if path.is_dir():
         return _scan_folder(path)

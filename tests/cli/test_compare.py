@@ -401,6 +401,18 @@ def test_bad_sources(tiny_coco: Path, command: Command, source: str, code: int, 
     assert found == code and expected in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    "corruption", ["fog+gaussian_noise", "fog@2+gaussian_noise@4", "gaussian_noise[sigma=0.15]"]
+)
+def test_names_that_contain_signs_of_their_own(tiny_coco: Path, command: Command, corruption: str) -> None:
+    Path("p=1@2.json").write_text("[]")
+    words = ("score", f"{corruption}@1=p=1@2.json", "--model", "m", "--data", str(tiny_coco), "--name", "n")
+    code, _, err = command(*words)
+    assert code == 0, err
+    cells = [(cell.corruption, cell.severity) for cell in Run.open(Path("runs/robustness/n")).cells]
+    assert cells == [(corruption, 1)]
+
+
 def test_what_a_folder_holds_besides(tiny_coco: Path, command: Command, tmp_path: Path) -> None:
     """Clean predictions may lie under each corruption; hidden files are nobody's; what is not read is said."""
     root, truth = tmp_path / "there", json.loads(tiny_coco.read_text())

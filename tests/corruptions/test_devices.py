@@ -49,18 +49,20 @@ def test_both_forms_give_the_same_pixels(
 
 
 class _Transfers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what comes back from the device."""
+    """Counts what comes back from the device, and copies to it that are waited for."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.back = 0
+        self.back, self.waiting = 0, 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if "_to_copy" in str(func) and args[0].device.type == "cuda" and out.device.type == "cpu":
-            self.back += 1
+        if "_to_copy" in str(func):
+            way = args[0].device.type, out.device.type
+            self.back += way == ("cuda", "cpu")
+            self.waiting += way == ("cpu", "cuda") and not (kwargs or {}).get("non_blocking")
         return out
 
 
@@ -72,11 +74,14 @@ def test_a_gpu_is_not_waited_for(
     if corruption.name == "jpeg_compression":  # what leaves the device has no values here
         module: Any = resources.import_file(corruption.path)
         monkeypatch.setattr(module, "_recompressed", lambda images, *_: images.clone())
+    first = torch.zeros(1, 3, 48, 64, dtype=torch.uint8)
+    apply_corruption(corruption, first, severity, seed=0, image_ids=[0])  # makes the tables that are kept
     with FakeTensorMode(allow_non_fake_inputs=True), _Transfers() as transfers:
         images = torch.empty(2, 3, 48, 64, dtype=torch.uint8, device="cuda")
         out = apply_corruption(corruption, images, severity, seed=0, image_ids=[1, 2])
     assert (out.device.type, out.dtype, out.shape) == ("cuda", torch.uint8, images.shape)
     assert transfers.back == (corruption.name == "jpeg_compression")  # once for the whole batch
+    assert not transfers.waiting
 
 
 @pytest.mark.parametrize("draw", ["words", "half_words", "normal", "uniform"])
@@ -94,7 +99,7 @@ def test_images_are_fitted_on_the_device() -> None:
         for fit in (letterbox, resize_square):
             square, _ = fit(image, 96)
             assert (square.shape, square.device.type) == ((3, 96, 96), "cuda")
-    assert not transfers.back
+    assert not transfers.back and not transfers.waiting
 
 
 @pytest.mark.parametrize("name", ["yolov8n", "yolov8n-sgdm"])

@@ -190,10 +190,14 @@ class Visitor:
 
     def until(self, holds: Callable[[], Any]) -> None:
         """Assert what the server's next answer makes true, however long the answer takes."""
+        self.wait(holds)
+        assert holds()
+
+    def wait(self, holds: Callable[[], Any]) -> None:
+        """Wait until it holds, or for as long as an answer may take."""
         end = time.monotonic() + PATIENCE / 1000
         while not holds() and time.monotonic() < end:
             self.page.wait_for_timeout(50)
-        assert holds()
 
     def text(self) -> str:
         return str(self.page.inner_text("[data-testid=stMain]"))
@@ -215,7 +219,8 @@ class Visitor:
             query = parse_qs(urlsplit(self.page.url).query)
             return {key: query.get(key, []) for key in choices}
 
-        self.until(lambda: said() == choices)
+        self.wait(lambda: said() == choices)
+        assert said() == choices
 
     def wait_for_address(self, words: str) -> None:
         self.page.wait_for_url(lambda url: words in url)

@@ -13,6 +13,7 @@ from ultralytics.utils.ops import scale_boxes
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
+from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.detectors.base import check_images
 from robustbench_sgdm.detectors.letterbox import Placement, letterbox, resize_square
 
@@ -51,9 +52,10 @@ class SquareDetector(ABC):
         if not len(images):
             return []
         fit = resize_square if self.fills_square else letterbox
-        squares, fits = zip(*(fit(image.to(self.device), self.imgsz) for image in images), strict=True)
+        squares, fits = zip(*(fit(upload(image, self.device), self.imgsz) for image in images), strict=True)
         rows = self.predict_rows(torch.stack(squares))
-        return [self._detections(one, fit) for one, fit in zip(rows, fits, strict=True)]
+        at_once = torch.cat(rows).float().cpu().split([len(one) for one in rows])  # one copy from a GPU
+        return [self._detections(one, fit) for one, fit in zip(at_once, fits, strict=True)]
 
     @torch.inference_mode()
     def predict_rows(self, squares: Tensor) -> list[Tensor]:
@@ -70,8 +72,7 @@ class SquareDetector(ABC):
         return kept
 
     def _detections(self, rows: Tensor, fit: Placement) -> Detections:
-        """Rows (n, 6) of xyxy, score and label in the square, as boxes in the original image."""
-        rows = rows.float().cpu()
+        """Float rows (n, 6) of xyxy, score and label in the square, on the CPU, as boxes in the original image."""
         xyxy, score, label = rows[:, :4].contiguous(), rows[:, 4].contiguous(), rows[:, 5].long()
         scale_boxes((self.imgsz, self.imgsz), xyxy, fit.original, ratio_pad=fit.ratio_pad)  # in place
         xyxy[:, 2:].clamp_(min=xyxy[:, :2])  # a head without DFL can turn a box inside out

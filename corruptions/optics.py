@@ -8,6 +8,8 @@ family's ringing does: the flat image of the mean colour is worse than any of th
     lens_aberration 27.9 (26-31)  25.5 (22-28)  24.2 (21-26)  22.6 (18-25)  21.9 (18-25)
     hand_shake      25.1 (22-28)  20.8 (16-24)  20.6 (16-25)  19.0 (15-23)  17.6 (15-22)
     rolling_shutter 22.5 (20-26)  18.9 (15-22)  16.1 (12-19)  14.6 (10-18)  13.7 (9-18)
+
+One path of the hand for each photograph decides much: over twelve, hand_shake has 24.9, 22.1, 20.4, 18.6 and 17.5.
 """
 
 from collections.abc import Mapping

@@ -41,7 +41,7 @@ class CellPixels(Record):
 
     Attributes:
         corruption: its name.
-        severity: above 0 and up to 5.
+        severity: 0 to 5.
         fingerprint: of the corruption, as in a run's manifest.
         sha256: of the H x W x 3 RGB bytes of each image, in the order of the manifest's images.
     """

@@ -1,9 +1,10 @@
 """A stored run with pictures, the dashboard as a process, a real browser."""
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -226,10 +227,30 @@ class Visitor:
         self.page.wait_for_url(lambda url: words in url)
 
 
+VISITORS = pytest.StashKey[list[Visitor]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where a test fails, its report says what its windows show."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for visitor in item.stash.get(VISITORS, []):
+            with contextlib.suppress(Exception):
+                shown = visitor.page.locator("body").inner_text(timeout=5000)
+                report.sections.append((visitor.page.url, shown))
+    return report
+
+
 @pytest.fixture
-def visit(browser: Any, app: Callable[..., str]) -> Iterator[Callable[..., Visitor]]:
+def visit(
+    browser: Any, app: Callable[..., str], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Visitor]]:
     """Opens a window on the app; at the end nothing may have gone wrong in any."""
-    contexts, visitors = [], []
+    contexts: list[Any] = []
+    visitors: list[Visitor] = request.node.stash.setdefault(VISITORS, [])
 
     def open_window(width: int = 1280, scheme: str = "light", words: tuple[str, ...] = ()) -> Visitor:
         context = browser.new_context(

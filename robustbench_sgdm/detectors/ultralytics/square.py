@@ -54,7 +54,9 @@ class SquareDetector(ABC):
         fit = resize_square if self.fills_square else letterbox
         squares, fits = zip(*(fit(upload(image, self.device), self.imgsz) for image in images), strict=True)
         rows = self.predict_rows(torch.stack(squares))
-        at_once = torch.cat(rows).float().cpu().split([len(one) for one in rows])  # one copy from a GPU
+        at_once = torch.split(
+            torch.cat(rows).float().cpu(), [len(one) for one in rows]
+        )  # one copy from a GPU
         return [self._detections(one, fit) for one, fit in zip(at_once, fits, strict=True)]
 
     @torch.inference_mode()

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_hex
 from streamlit.testing.v1 import AppTest
 
-from robustbench_sgdm import api, cli, figures, report, robustness
+from robustbench_sgdm import api, cli, corruption, figures, report, robustness
 from robustbench_sgdm.api import trained_pair
 from robustbench_sgdm.cli import console
 from robustbench_sgdm.cli.results import print_results
@@ -21,7 +21,7 @@ from robustbench_sgdm.core.constants import CLEAN
 from robustbench_sgdm.core.errors import DataError
 from robustbench_sgdm.figures import RunAnalysis, style
 from robustbench_sgdm.store import Run
-from robustbench_sgdm.tables import Table
+from robustbench_sgdm.tables import Table, humanize
 from tests.support import synthetic_runs
 from tests.support.synthetic_runs import changed, rewrite
 
@@ -148,6 +148,34 @@ def test_trainings_of_a_network_share_its_name_and_colour(tmp_path: Path) -> Non
     total = sum(int(robustness.confusion_matrix(run, [c], known[c.model]).to_numpy().sum()) for c in own)
     counted = confused.data[(confused.data["model"] == "net") & (confused.data["condition"] == CLEAN)]
     assert counted["count"].sum() == total
+
+
+def test_combinations_and_fixed_strengths_are_shown_like_any_corruption(
+    tmp_path: Path, command: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the report with all its figures, in tables, and as a choice of the dashboard."""
+    levels = {"fog@2+gaussian_noise": [1, 3], "gaussian_noise[sigma=0.15]": [1], "snow": [1, 3]}
+    registry = corruption.load_corruptions()
+    prints = {name: registry.get(name).fingerprint("torch") for name in levels}
+    run = synthetic_runs.make_run(
+        tmp_path, "run", ["a", "b"], levels, images=6, resamples=True, fingerprints=prints
+    )
+    html_file, _ = report.write_report(RunAnalysis(run, resamples=20))
+    code, table = command("compare", str(run.path), "--format", "csv", "--all")
+    assert code == 0
+    for name in levels:
+        assert humanize(name) in plain(html_file) and name in table
+    monkeypatch.setattr(sys, "argv", ["main.py", "--", str(run.path)])
+    before = sys.modules["__main__"]
+    try:
+        for name in levels:
+            test = AppTest.from_function(page, args=("images",), default_timeout=200)
+            test.query_params["corruption"] = name
+            test.run()
+            assert not test.exception and not test.warning
+            assert test.selectbox(key="corruption").value == humanize(name)
+    finally:
+        sys.modules["__main__"] = before
 
 
 def test_without_clean_images_nothing_is_drawn_or_said_of_them(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from robustbench_sgdm.detectors.runtimes import trial
 COUNT = int(os.environ.get("ROBUSTBENCH_FUZZ", "0"))
 """Inputs for each reader; 0 for the few that every test run tries, the same ones each time."""
 
-FEW = 60
+FEW = 40
 _LONGEST_WAIT = 20
 """Times the seconds of a bound that may pass by the clock, on a busy machine or while a child process reads."""
 

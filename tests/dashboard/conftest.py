@@ -31,6 +31,12 @@ UNCHANGED = """() => {
   window.sameLooks = same ? window.sameLooks + 1 : 0;
   return window.sameLooks >= 6;
 }"""
+WATCH = """() => {
+  const app = document.querySelector("[data-testid=stApp]");
+  window.answered = false;
+  new MutationObserver(() => { window.answered ||= app.dataset.testScriptState === "running"; })
+    .observe(app, { attributes: true });
+}"""
 PATIENCE = 60_000  # ms; the first look at a page loads libraries
 LEVELS = {"gaussian_noise": [1, 3, 5], "motion_blur": [1, 3, 5], "fog": [1, 3]}
 
@@ -209,9 +215,15 @@ class Visitor:
         return [str(t) for t in self.page.locator(".counts").all_inner_texts()]
 
     def choose(self, key: str, option: str) -> None:
-        """Choose in a list of the bar."""
+        """Choose in a list of the bar, and wait for the server's answer.
+
+        The address has a choice at once, but Streamlit drops it if the page is left before the answer.
+        """
+        self.page.evaluate(WATCH)
         self.page.locator(f".st-key-{key} input").click()
         self.page.get_by_role("option", name=option, exact=True).click()
+        self.page.wait_for_function("window.answered")
+        self.settle()
 
     def address_has(self, choices: Mapping[str, list[str]]) -> None:
         """Wait until the address says these choices."""

@@ -1,6 +1,7 @@
-"""Does a module help under noise, or is it the augmentation? Trains the arms of docs/explanation/evidence.md.
+"""Does a module help under noise, or is it the augmentation? Trains and compares what docs/explanation/evidence.md lists.
 
-What is done is kept: the same command again resumes at the epoch where it stopped, and trains what is missing.
+What is done is kept: the same command again resumes where it stopped. Once every training is there, it evaluates them and
+writes tables: `comparisons.csv`, the ten comparisons on which claims rest, and `means.csv`, everything else.
 
     python benchmarks/evidence.py --init yolov8n.pt      # any YOLOv8n trained on COCO
     python benchmarks/evidence.py --list                 # arms, seeds, what is done and missing
@@ -13,7 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 import robustbench_sgdm as rb
+from robustbench_sgdm import robustness
+from robustbench_sgdm.robustness.significance import holm
+from robustbench_sgdm.store import Run
 from robustbench_sgdm.training.comparison import run_name
 
 MODULES = ("sgdm", "cbam", "ca", "rfaconv", "sgdm+odconv", "rdconv")
@@ -59,9 +65,23 @@ GROUPS = (
     ),
 )
 
+COMPARISONS = (  # baseline and model, each with its group
+    *((("modules", "yolov8n"), ("modules", f"yolov8n-{module}")) for module in MODULES),
+    (("modules", "yolov8n"), ("noise-augmented", "yolov8n")),
+    (("modules", "yolov8n"), ("noise-augmented", "yolov8n-sgdm")),
+    (("noise-augmented", "yolov8n"), ("noise-augmented", "yolov8n-sgdm")),
+    (("from-scratch", "yolov8n"), ("from-scratch", "yolov8n-sgdm")),
+)
+EVALUATIONS: dict[str, dict[str, Any]] = {
+    "noise": {"noise": ("noise",), "fraction": 1.0},
+    "others": {"noise": ("benchmark", "camera", "edge"), "fraction": 0.25},
+}
+SEVERITIES = range(6)
+COLUMNS = ["baseline", "model", "estimate", "low", "high", "se_images", "se_seeds", "seeds"]
+
 
 def main() -> None:
-    """Train what is missing, or list it."""
+    """Train, evaluate and compare what is missing, or list it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--init", type=Path, help="weights of a YOLOv8n trained on COCO")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"), help="directory of everything")
@@ -77,6 +97,8 @@ def main() -> None:
             for group in GROUPS:
                 if group.name in options.groups:
                     train(group, seed, options.init, options.out)
+        if all(done for *_, states in training_states(options.out, options.seeds) for done in states):
+            compare(options.out)
     print_state(options.out, options.seeds)
 
 
@@ -94,13 +116,60 @@ def train(group: Group, seed: int, init: Path, out: Path) -> None:
     )
 
 
+def compare(out: Path) -> None:
+    """Evaluate the trainings of all groups, and write the tables to `out`."""
+    for name, how in EVALUATIONS.items():
+        for group in GROUPS:
+            print(f"evaluating {group.name} under {', '.join(how['noise'])}", flush=True)
+            rb.evaluate(
+                (),
+                from_train=out / group.name,
+                severity=SEVERITIES,
+                project=out / name,
+                name=group.name,
+                **how,
+            )
+    tables = {}
+    for name in EVALUATIONS:
+        runs = [Run.open(out / name / group.name) for group in GROUPS]
+        named = dict(zip((group.name for group in GROUPS), robustness.unique_model_names(runs), strict=True))
+        pairs = [(named[a][one], named[b][other]) for (a, one), (b, other) in COMPARISONS]
+        intervals = robustness.bootstrap_intervals(runs)
+        table = intervals.table(["AP", "AP_S"], pairs=pairs)
+        table["is_primary"] = (name == "noise") & (table["over"] == next(iter(intervals.sets)).name)
+        tables[name] = table[table["statistic"].isin(["P", "mPC"])]
+    means = pd.concat([table.assign(evaluation=name) for name, table in tables.items()])
+    write(means[["evaluation", "statistic", "over", "metric", *COLUMNS]], out / "means.csv")
+    claimed = tables["noise"].query("statistic == 'mPC' and metric == 'AP' and baseline != '' and is_primary")
+    claimed = claimed.assign(p_holm=holm(claimed["p"].to_numpy()))
+    write(claimed[[*COLUMNS, "p", "p_holm"]], out / "comparisons.csv")
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as the package writes its own."""
+    table.to_csv(path, index=False, lineterminator="\n")
+
+
+def training_states(out: Path, seeds: tuple[int, ...]) -> list[tuple[str, str, list[bool]]]:
+    """Of every arm its group, its model, and whether the training of each seed is done."""
+    return [
+        (
+            group.name,
+            model,
+            [(out / group.name / run_name(model, s) / "result.json").is_file() for s in seeds],
+        )
+        for group in GROUPS
+        for model in group.models
+    ]
+
+
 def print_state(out: Path, seeds: tuple[int, ...]) -> None:
-    """A row for each arm, with `done` or `missing` for each seed."""
+    """A row for each arm, with `done` or `missing` for each seed; then the tables."""
     print(f"{'recipe':16s} {'model':20s} " + " ".join(f"seed {seed:<3d}" for seed in seeds))
-    for group in GROUPS:
-        for model in group.models:
-            done = [(out / group.name / run_name(model, seed) / "result.json").is_file() for seed in seeds]
-            print(f"{group.name:16s} {model:20s} " + " ".join("done    " if d else "missing " for d in done))
+    for group, model, states in training_states(out, seeds):
+        print(f"{group:16s} {model:20s} " + " ".join("done    " if done else "missing " for done in states))
+    for name in ("comparisons.csv", "means.csv"):
+        print(f"{name:37s} {'done' if (out / name).is_file() else 'missing'}")
 
 
 if __name__ == "__main__":

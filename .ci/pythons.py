@@ -18,8 +18,8 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SMOKE = ("tests/core", "tests/test_config.py", "tests/cli/test_help.py", "tests/corruptions/test_contract.py")
-"""Tests that every Python runs: draws, files, settings, and every corruption."""
+SMOKE = ("tests/core", "tests/test_config.py", "tests/cli/test_help.py", "tests/golden")
+"""Tests that every Python runs: draws, files, settings, and the pixels of every corruption."""
 
 ROOM = 40 * 2**30
 """Bytes that `--install` wants free: an environment takes 9 GB with CUDA's libraries, its wheels 4, the tests some."""

@@ -132,7 +132,8 @@ def _keep_at_once(
     def keep() -> None:
         if on_change:
             on_change(*args)
-        keep_choice(key, st.session_state[key])
+        if (chosen := st.session_state.get(key)) is not None:  # None if the visitor left meanwhile
+            keep_choice(key, chosen)
 
     return keep
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ("tests/core", "tests/test_config.py", "tests/cli/test_help.py", "tests/golden")
-"""Tests that every Python runs: draws, files, settings, and the pixels of every corruption."""
+"""Tests that every Python runs: draws, files, settings, and what every corruption makes of one picture."""
 
 ROOM = 40 * 2**30
 """Bytes that `--install` wants free: an environment takes 9 GB with CUDA's libraries, its wheels 4, the tests some."""

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.numba_utils import compiled
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     TO_BYTE,
@@ -144,7 +144,7 @@ def zoom_blur(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> 
     )
     planes = images.float().flatten(0, 1)
     if not is_on_cpu(images):
-        sides = [[upload(part, images.device) for part in side] for side in (down, across)]
+        sides = [[to_device(part, images.device) for part in side] for side in (down, across)]
         return _zoomed(planes, *sides).view(images.shape)
     out = torch.empty(images.shape, dtype=torch.uint8)
     for plane, done in zip(planes, out.flatten(0, 1), strict=True):

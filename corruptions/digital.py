@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     apply_lut,
@@ -136,7 +136,7 @@ def pixelated(images: Tensor, high: int, wide: int) -> Tensor:
     """The same in torch alone, for devices that Pillow cannot reach."""
     height, width = images.shape[2:]
     down, across = _boxes(height, high, images.device), _boxes(width, wide, images.device)
-    rows, columns = (upload(_nearest(*side), images.device) for side in ((high, height), (wide, width)))
+    rows, columns = (to_device(_nearest(*side), images.device) for side in ((high, height), (wide, width)))
     small = transpose(_means(transpose(_means(transpose(images.flatten(0, 1)), across)), down))
     return transpose(small.index_select(1, columns)).index_select(1, rows).view(images.shape)
 
@@ -146,7 +146,7 @@ def _boxes(side: int, size: int, device: torch.device) -> list[tuple[Tensor, Ten
     places, inside = _cut(side, size)
     weights = (inside / inside.sum(1, keepdims=True)).astype(np.float32)
     return [
-        (upload(place, device), upload(weight[:, None], device))
+        (to_device(place, device), to_device(weight[:, None], device))
         for place, weight in zip(np.ascontiguousarray(places.clip(max=side - 1).T), weights.T, strict=True)
     ]
 
@@ -223,7 +223,7 @@ def jpeg_compression(images: Tensor, strength: Mapping[str, float], _rng: BatchR
     """JPEG at low quality with 4:2:0 subsampling, on the CPU whatever the images' device."""
     # A run on the CPU has a thread for each batch already; a GPU waits for the whole batch.
     threads = 1 if images.device.type == "cpu" else torch.get_num_threads()
-    return upload(_recompressed(images.cpu(), round(strength["quality"]), threads), images.device)
+    return to_device(_recompressed(images.cpu(), round(strength["quality"]), threads), images.device)
 
 
 def _recompressed(images: Tensor, quality: int, threads: int) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     correlate_separable,
@@ -100,8 +100,10 @@ def aliasing(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> T
         before = place.long()
         after = (before + 1).clamp(max=last - first)
         part = (place - before).float().view(-1, 1) if axis == 2 else (place - before).float()
-        left, right = (levels.index_select(axis, upload(nearest[i], levels.device)) for i in (before, after))
-        levels = left.lerp_(right, upload(part, levels.device).expand_as(left))
+        left, right = (
+            levels.index_select(axis, to_device(nearest[i], levels.device)) for i in (before, after)
+        )
+        levels = left.lerp_(right, to_device(part, levels.device).expand_as(left))
     return to_uint8(levels)
 
 

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.numba_utils import compiled
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import correlate_separable, gaussian_kernel, is_on_cpu, to_uint8
 
@@ -90,7 +90,7 @@ def _sources(moves: Tensor, height: int, width: int, delta: int) -> Tensor:
     doubling, as often as the longest possible one needs: to look whether all have ended would make a GPU wait.
     """
     count = height * width
-    offsets = upload(_offsets(delta, width), moves.device)
+    offsets = to_device(_offsets(delta, width), moves.device)
     identity = torch.arange(count, dtype=torch.int32, device=moves.device)
     total = identity
     for once in moves:

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.numba_utils import compiled
 from robustbench_sgdm.core.poisson import normal_quantiles
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import TO_BYTE, is_on_cpu, to_uint8
 
@@ -47,9 +47,10 @@ def _loop(
 
 
 @compiled
-def _to_byte(level: np.float32) -> np.uint8:
-    # Through int32, as processors convert several values at once.
-    return np.uint8(np.int32(np.rint(min(max(level, np.float32(0)), np.float32(255)))))
+def _to_uint8(level: np.float32) -> np.uint8:
+    """`to_uint8` of one grey level."""
+    nearest = np.rint(min(max(level + TO_BYTE, np.float32(0)), np.float32(255)))
+    return np.uint8(np.int32(nearest))  # through int32, as processors convert several values at once
 
 
 @compiled
@@ -57,8 +58,7 @@ def _gaussian(
     values: NDArray[np.uint8], words: NDArray[np.int16], table: NDArray[np.float32], out: NDArray[np.uint8]
 ) -> None:
     for i in range(values.size):
-        level = np.float32(values[i]) + table[np.uint16(words[i])] + TO_BYTE
-        out[i] = _to_byte(level)
+        out[i] = _to_uint8(np.float32(values[i]) + table[np.uint16(words[i])])
 
 
 @corruption(
@@ -89,10 +89,10 @@ def shot_noise(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> 
     if is_on_cpu(images):
         return _loop(_shot, images, rng.words, bounds, outcomes, first)
     # All bytes' bounds in one ascending row: what lies below a word in its byte's part lies below it in the row.
-    row = upload((bounds + (np.arange(256) << 32)[:, None]).ravel(), images.device)
+    row = to_device((bounds + (np.arange(256) << 32)[:, None]).ravel(), images.device)
     words = (rng.words(*images.shape[1:]).long() & 0xFFFFFFFF) + (images.long() << 32)
     place = torch.searchsorted(row, words, right=True) - images.long() * bounds.shape[1]
-    return upload(outcomes, images.device).index_select(0, place.flatten()).view(images.shape)
+    return to_device(outcomes, images.device).index_select(0, place.flatten()).view(images.shape)
 
 
 @compiled
@@ -190,5 +190,4 @@ def _speckle(
     values: NDArray[np.uint8], words: NDArray[np.int16], table: NDArray[np.float32], out: NDArray[np.uint8]
 ) -> None:
     for i in range(values.size):
-        level = np.float32(values[i]) * table[np.uint16(words[i])] + TO_BYTE
-        out[i] = _to_byte(level)
+        out[i] = _to_uint8(np.float32(values[i]) * table[np.uint16(words[i])])

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import Tap, remap, sum_shifted, to_uint8
 
@@ -53,13 +53,13 @@ def lens_aberration(images: Tensor, strength: Mapping[str, float], rng: BatchRng
     for image, mixture in zip(images, rng.host_normal(len(aberration_modes())), strict=True):
         wavefront = strength["rms"] * np.tensordot(mixture / np.linalg.norm(mixture), aberration_modes(), 1)
         spreads = np.stack([point_spread(wavefront, wavelength) for wavelength in _WAVELENGTHS])
-        out.append(to_uint8(convolve(image, upload(spreads, image.device))))
+        out.append(to_uint8(convolve(image, to_device(spreads, image.device))))
     return torch.stack(out)
 
 
 def convolve(image: Tensor, kernels: Tensor) -> Tensor:
     """Each plane of (3, H, W) with its kernel (3, 2 r + 1, 2 r + 1), float64; mirrored beyond the edge."""
-    rows, columns = (upload(mirrored_indices(size), image.device) for size in image.shape[1:])
+    rows, columns = (to_device(mirrored_indices(size), image.device) for size in image.shape[1:])
     padded = image.index_select(1, rows).index_select(2, columns).double()
     size = padded.shape[1:]
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernels, size)
@@ -165,6 +165,6 @@ def rolling_shutter(images: Tensor, strength: Mapping[str, float], rng: BatchRng
     out = []
     for image, (begin, turns) in zip(images, rng.host_uniform(2).tolist(), strict=True):
         sway = np.sin(2 * np.pi * (begin + (0.5 + 1.5 * turns) * rows)) * (strength["sway"] / 100 * width)
-        right = upload(sway.astype(np.float32), image.device)
+        right = to_device(sway.astype(np.float32), image.device)
         out.append(to_uint8(remap(image, torch.zeros_like(right), right)))
     return torch.stack(out)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import (
     gaussian_kernel,
@@ -132,8 +132,8 @@ def spatter(images: Tensor, strength: Mapping[str, float], rng: BatchRng) -> Ten
 def apply_spatter(images: Tensor, strength: Mapping[str, float], fields: NDArray[np.float32]) -> Tensor:
     """`fields` is standard normal (B, H, W). The masks are made on the CPU whatever the device, and sent at once."""
     muddy = strength["mud"] >= 0.5
-    colour = upload(np.array(_MUD if muddy else _WATER, np.float32), images.device)[:, None, None]
-    masks = upload(np.stack([_blots(field, strength, muddy) for field in fields]), images.device)
+    colour = to_device(np.array(_MUD if muddy else _WATER, np.float32), images.device)[:, None, None]
+    masks = to_device(np.stack([_blots(field, strength, muddy) for field in fields]), images.device)
     done = []
     for image, mask in zip(images, masks, strict=True):
         levels = image.float().mul_(1 - mask) if muddy else image.float()

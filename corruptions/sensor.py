@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import apply_lut
 
@@ -108,7 +108,7 @@ def bit_depth(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) -> 
     light = linear_light()[:, None] / np.array(_GAINS, np.float32)
     light = np.rint(light * levels) / levels * np.array(_GAINS)
     table = tone_curve()[np.rint(light.clip(0, 1) * _STEPS).astype(np.int64)].T
-    tables = upload(np.ascontiguousarray(table), images.device)
+    tables = to_device(np.ascontiguousarray(table), images.device)
     return apply_lut(images, tables.expand(len(images), 3, 256))
 
 
@@ -120,7 +120,7 @@ def expose(raw: Tensor, iso: float, rng: BatchRng) -> Tensor:
 
 def _develop(images: Tensor, exposure: float, measure: Callable[[Tensor], Tensor]) -> Tensor:
     """Images at an exposure, with what `measure` (raw (B, H, W) to the same) makes of the raw values."""
-    light = upload(linear_light(), images.device).index_select(0, images.int().flatten())
+    light = to_device(linear_light(), images.device).index_select(0, images.int().flatten())
     light = light.view(images.shape).mul_(exposure)
     raw = torch.zeros_like(light[:, 0])
     for channel, rows, columns in _PATTERN:
@@ -129,7 +129,7 @@ def _develop(images: Tensor, exposure: float, measure: Callable[[Tensor], Tensor
     for channel, gain in enumerate(_GAINS):
         light[:, channel] += demosaic(error, channel) * gain
     places = light.clamp_(0, 1).mul_(_STEPS).round_().int()
-    tones = upload(tone_curve(), images.device)
+    tones = to_device(tone_curve(), images.device)
     return tones.index_select(0, places.flatten()).view(images.shape)
 
 
@@ -155,7 +155,7 @@ def _beside(values: Tensor, axis: int) -> Tensor:
     size = values.shape[axis]
     places = np.arange(size)
     before, after = abs(places - 1), np.where(places + 1 < size, places + 1, max(size - 2, 0))
-    indices = (upload(one.clip(max=size - 1), values.device) for one in (before, after))
+    indices = (to_device(one.clip(max=size - 1), values.device) for one in (before, after))
     one, other = (values.index_select(axis, index) for index in indices)
     return one + other
 

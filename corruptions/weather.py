@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.errors import DataError
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import BatchRng, Parameter, corruption
 from robustbench_sgdm.corruption.filters import to_uint8
 
@@ -36,7 +36,7 @@ def brightness(images: Tensor, strength: Mapping[str, float], _rng: BatchRng) ->
     lift = 255 * strength["lift"]
     values = torch.arange(256, dtype=torch.float64)
     raised = (values + lift).clamp(max=255)
-    gain = upload((raised / values.clamp(min=1)).float(), images.device)
+    gain = to_device((raised / values.clamp(min=1)).float(), images.device)
     brightest = torch.maximum(torch.maximum(images[:, 0], images[:, 1]), images[:, 2])
     gains = gain.index_select(0, brightest.int().flatten()).view_as(brightest)
     levels = images.float().mul_(gains[:, None])
@@ -74,7 +74,7 @@ def apply_frost(
     images: Tensor, strength: Mapping[str, float], cuts: Sequence[tuple[int, int, int]]
 ) -> Tensor:
     """`frost` of the given cuts; see `draw_cuts`."""
-    textures = upload(np.stack([_cut_texture(cut, *images.shape[2:]) for cut in cuts]), images.device)
+    textures = to_device(np.stack([_cut_texture(cut, *images.shape[2:]) for cut in cuts]), images.device)
     done = []
     for image, texture in zip(images, textures, strict=True):
         done.append(to_uint8((image * strength["keep"]).add_(texture * strength["frost"])))

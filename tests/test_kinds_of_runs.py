@@ -160,11 +160,14 @@ def test_combinations_and_fixed_strengths_are_shown_like_any_corruption(
     run = synthetic_runs.make_run(
         tmp_path, "run", ["a", "b"], levels, images=6, resamples=True, fingerprints=prints
     )
-    html_file, _ = report.write_report(RunAnalysis(run, resamples=20))
+    analysis = RunAnalysis(run, resamples=20)
+    html_file, _ = report.write_report(analysis)
     code, table = command("compare", str(run.path), "--format", "csv", "--all")
     assert code == 0
     for name in levels:
         assert humanize(name) in plain(html_file) and name in table
+    for figure in ("severity", "differences", "compact-map", "first-failure"):
+        assert set(levels) <= set(figures.draw(figure, analysis).data["corruption"]), figure
     monkeypatch.setattr(sys, "argv", ["main.py", "--", str(run.path)])
     before = sys.modules["__main__"]
     try:

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.numba_utils import compiled
+from robustbench_sgdm.core.transfer import to_device
 
 _ROUNDS = 10
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -36,7 +36,7 @@ def random_words(keys: Sequence[int], draw: int, count: int, device: torch.devic
         row apart, so that both forms write them side by side.
     """
     if not keys or device.type == "cpu":
-        return upload(host_words(keys, draw, count), device)
+        return to_device(host_words(keys, draw, count), device)
     blocks = -(-count // 4)
     rows = max(1, _AT_ONCE // max(blocks, 1))
     parts = (keys[i : i + rows] for i in range(0, len(keys), rows))
@@ -70,7 +70,7 @@ def _fill(out: NDArray[np.uint32], low: np.uint32, high: np.uint32, draw: np.uin
 def words_by_tensors(keys: Sequence[int], draw: int, blocks: int, device: torch.device) -> Tensor:
     """`random_words` in tensor operations: int32 (len(keys), 4 blocks)."""
     halves = np.array([[k & _MASK, k >> 32] for k in keys], np.int64)
-    low, high = upload(halves, device).view(-1, 2, 1).unbind(1)
+    low, high = to_device(halves, device).view(-1, 2, 1).unbind(1)
     c0 = torch.arange(blocks, device=device).expand(len(keys), blocks)
     c1, c2, c3 = torch.zeros_like(c0), torch.full_like(c0, draw), torch.zeros_like(c0)
     for _ in range(_ROUNDS):

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.numba_utils import compiled
+from robustbench_sgdm.core.transfer import to_device
 
 _LARGE = 16.0  # rate from which the quantile is an expansion
 _LONGEST = 64  # steps of the search below it, where a count beyond has a chance of 1e-18
@@ -43,7 +43,7 @@ def poisson_counts(rates: Tensor, words: Tensor) -> Tensor:
     """
     table = normal_quantiles()
     if rates.device.type != "cpu":
-        return counts_by_tensors(rates, words, upload(table, rates.device))
+        return counts_by_tensors(rates, words, to_device(table, rates.device))
     out = np.empty(rates.shape, np.float32)
     flat = np.ascontiguousarray(rates.numpy(), np.float64).ravel()
     _fill(flat, np.ascontiguousarray(words.numpy()).view(np.uint32).ravel(), table, out.reshape(-1))

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.errors import UsageError
 from robustbench_sgdm.core.philox import host_words, random_words
 from robustbench_sgdm.core.poisson import normal_quantiles, poisson_counts
+from robustbench_sgdm.core.transfer import to_device
 
 
 def derive_seed(seed: int, corruption: str, severity: float, image_id: int) -> int:
@@ -63,7 +63,7 @@ class BatchRng:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal float32 draws, (B, *shape), in 65,536 equally likely steps within 4.4 deviations."""
-        table = upload(normal_quantiles(), self.device)
+        table = to_device(normal_quantiles(), self.device)
         places = self.half_words(*shape).int().bitwise_and_(0xFFFF)
         return table.index_select(0, places.flatten()).view(places.shape)
 

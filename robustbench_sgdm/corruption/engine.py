@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from robustbench_sgdm.core import errors, resources
-from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.errors import CorruptionError, RobustBenchError, UsageError
 from robustbench_sgdm.core.seeding import BatchRng, derive_seed
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import imgaug_engine
 from robustbench_sgdm.corruption.composition import Composition
 from robustbench_sgdm.corruption.decorator import MAX_SEVERITY
@@ -103,7 +103,7 @@ def _imgaug(corruption: Corruption, images: Tensor, severity: float, seeds: Sequ
     done = []
     for image, image_seed in zip(images.permute(0, 2, 3, 1).cpu().numpy(), seeds, strict=True):
         done.append(torch.from_numpy(imgaug_engine.corrupt(corruption.name, image, severity, image_seed)))
-    return upload(torch.stack(done).permute(0, 3, 1, 2).contiguous(), images.device)
+    return to_device(torch.stack(done).permute(0, 3, 1, 2).contiguous(), images.device)
 
 
 ENGINES: dict[str, Engine] = {"torch": _torch, "imgaug": _imgaug}

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.numba_utils import compiled
+from robustbench_sgdm.core.transfer import to_device
 
 Border = Literal["replicate", "reflect", "symmetric"]
 Kernel1d = NDArray[np.float32]
@@ -131,7 +131,7 @@ def _correlate_separable_cv2(images: Tensor, terms: Terms, border: Border) -> Te
 def correlate_separable_torch(images: Tensor, terms: Terms, border: Border) -> Tensor:
     """`correlate_separable` in torch alone, for devices that OpenCV cannot reach."""
     rows, cols = (
-        upload(_pad_indices(size, len(weights) // 2, border), images.device)
+        to_device(_pad_indices(size, len(weights) // 2, border), images.device)
         for size, weights in zip(images.shape[-2:], terms[0], strict=True)
     )
     padded = images.float()[..., rows, :]
@@ -303,7 +303,7 @@ def low_pass(images: Tensor, cutoff: float) -> Tensor:
     # As products with a truncated DCT basis in double precision: an FFT chooses its order of summation by size and
     # threads, and only the low frequencies are wanted.
     rows, cols = (
-        upload(_dct_vectors(size, int(2 * cutoff * size) + 1), images.device) for size in images.shape[-2:]
+        to_device(_dct_vectors(size, int(2 * cutoff * size) + 1), images.device) for size in images.shape[-2:]
     )
     return torch.stack([(rows.T @ ((rows @ image @ cols.T) @ cols)).float() for image in images.double()])
 

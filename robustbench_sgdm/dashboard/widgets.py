@@ -119,7 +119,7 @@ def keep_choice(key: str, chosen: T) -> T:
     return chosen
 
 
-def _keep_at_once(
+def _keep_on_change(
     key: str, on_change: Callable[..., None] | None = None, args: Sequence[Any] = ()
 ) -> Callable[[], None]:
     """Keeps what the visitor chooses before the page is drawn again, as it may be left before.
@@ -215,7 +215,7 @@ def selectbox(
         key=key,
         bind=QUERY,
         format_func=_printable,
-        on_change=_keep_at_once(key),
+        on_change=_keep_on_change(key),
         **how,
     )
     return keep_choice(key, chosen)
@@ -232,7 +232,7 @@ def slider(label: str, key: str, low: float, high: float, value: Any, step: floa
     if not reconcile_choice(key, (low, high), value):
         valid = [text for text in st.query_params.get_all(key) if _is_within(text, low, high)]
         warn_invalid_query(key, valid, label)
-    chosen = st.slider(label, low, high, value, step, key=key, bind=QUERY, on_change=_keep_at_once(key))
+    chosen = st.slider(label, low, high, value, step, key=key, bind=QUERY, on_change=_keep_on_change(key))
     return keep_choice(key, chosen)
 
 
@@ -257,8 +257,8 @@ def number_input(
             del st.query_params[key]
     kind = int if all(isinstance(number, int) for number in (low, high, value, step)) else float
     bounds = kind(low), kind(high), kind(value), kind(step)
-    chosen = st.number_input(label, *bounds, key=key, bind=QUERY, on_change=_keep_at_once(key), **how)
-    return keep_choice(key, float(chosen))
+    chosen = st.number_input(label, *bounds, key=key, bind=QUERY, on_change=_keep_on_change(key), **how)
+    return float(keep_choice(key, chosen))
 
 
 def multiselect(
@@ -281,7 +281,7 @@ def multiselect(
         key=key,
         bind=QUERY,
         format_func=_printable,
-        on_change=_keep_at_once(key, on_change, args),
+        on_change=_keep_on_change(key, on_change, args),
         **how,
     )
     return keep_choice(key, list(chosen))
@@ -304,7 +304,7 @@ def segmented_control(label: str, options: Sequence[str], key: str, *, default: 
     if not reconcile_choice(key, list(texts), first):
         warn_invalid_query(key, [*texts, *options], label)
     chosen = st.segmented_control(
-        label, list(texts), default=first, required=True, key=key, bind=QUERY, on_change=_keep_at_once(key)
+        label, list(texts), default=first, required=True, key=key, bind=QUERY, on_change=_keep_on_change(key)
     )
     return texts[keep_choice(key, str(chosen or first))]
 

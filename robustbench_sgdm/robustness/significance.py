@@ -28,12 +28,18 @@ class Variance(NamedTuple):
 
 
 def pool_variances(parts: Sequence[Variance]) -> Variance:
-    """The sum of independent variances; its degrees of freedom are Satterthwaite's.
+    """The sum of independent variances; its degrees of freedom are Satterthwaite's, 0 if a part has none.
 
     >>> pool_variances([Variance(1.0, 10), Variance(1.0, 10)])
     Variance(value=2.0, freedom=20.0)
+    >>> pool_variances([Variance(1.0, 10), Variance(1.0, 0)])
+    Variance(value=2.0, freedom=0)
     """
     total = sum(part.value for part in parts)
+    if any(
+        part.freedom == 0 for part in parts
+    ):  # unknown, as mCE of a training whose baseline makes no error
+        return Variance(total, 0)
     below = sum(part.value**2 / part.freedom for part in parts)
     return Variance(total, total**2 / below if below > 0 else math.inf)
 

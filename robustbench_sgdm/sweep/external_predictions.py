@@ -38,9 +38,8 @@ _MMDETECTION = dict(
 )
 # (low, high): low <= high for every detector.
 _UPPER_BOUNDS = (("AP", "AP50"), ("AP75", "AP50"), ("AR1", "AR10"), ("AR10", "AR100"))
-_ASSIGNMENT = re.compile(
-    r"((?:[^=\[]|\[[^\]]*\])*)=(.*)", re.DOTALL
-)  # strengths such as [sigma=0.15] are part of a name
+# Strengths such as [sigma=0.15] are part of a name.
+_ASSIGNMENT = re.compile(r"((?:[^=\[]|\[[^\]]*\])*)=(.*)", re.DOTALL)
 _MAX_CELLS = 10_000  # of nested results: a pickle can share them so that a small file has no end
 _ROUNDING = 0.11  # percent; mmdetection rounds fractions to three digits
 
@@ -75,12 +74,19 @@ def discover_predictions(source: str) -> list[PredictionSource]:
         UsageError: another form.
         DataError: a file or folder that is missing or has other contents.
     """
-    given = _ASSIGNMENT.fullmatch(source)
-    if given and not Path(source).exists():
-        name, file = given.groups()
+    if "=" in source and not Path(source).exists():
+        assignment = _ASSIGNMENT.fullmatch(source)
+        name, file = assignment.groups() if assignment else ("", "")
         corruption, at, severity = name.rpartition("@") if name != CLEAN else (CLEAN, "", "0")
-        if (corruption == CLEAN) == bool(at):
+        if not corruption or (corruption == CLEAN) == bool(at):
             raise UsageError(f"{source!r} is neither CORRUPTION@SEVERITY=FILE nor {CLEAN}=FILE")
+        *others, last = corruption.split("+")
+        if others and not {"@", "["} & set(last) and all("@" in other or "[" in other for other in others):
+            raise UsageError(
+                f"{source!r} can be read in two ways: all parts have a severity of their own (write {name}@1={file}), or "
+                f"{corruption} is at severity {severity} (put the file at {corruption}/{severity}.json in a folder, and "
+                "name the folder)"
+            )
         return [PredictionSource(corruption, _severity(severity, source), Path(file))]
     path = Path(source)
     if path.is_dir():

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from robustbench_sgdm import corruption as corrupting
 from robustbench_sgdm.core.detections import Detections
-from robustbench_sgdm.core.devices import upload
 from robustbench_sgdm.core.errors import CorruptionError, DeviceError, RobustBenchError
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.datasets import Image
 from robustbench_sgdm.datasets import image_decoding as decoding
 from robustbench_sgdm.detectors import Detector, is_out_of_memory
@@ -57,7 +57,7 @@ class DecodedImages:
         """
         if (kept := self._kept.get(image.id)) is not None:
             return kept
-        pixels = upload(decoding.read_image(image).transpose(2, 0, 1).copy(), self._device)
+        pixels = to_device(decoding.read_image(image).transpose(2, 0, 1).copy(), self._device)
         with self._lock:
             if self._room is None:
                 self._room = _free_share(self._device)

@@ -386,6 +386,9 @@ def test_bad_predictions(tiny_coco: Path, command: Command, entry: dict[str, Any
         ("gausian@1=p.json", 2, "did you mean"),
         ("fog@9=p.json", 1, "from 0 (clean) to 5"),
         ("fog=p.json", 2, "neither CORRUPTION@SEVERITY"),
+        ("@3=p.json", 2, "neither CORRUPTION@SEVERITY"),
+        ("gaussian_noise[sigma=p.json", 2, "neither CORRUPTION@SEVERITY"),
+        ("fog@2+gaussian_noise@4=p.json", 2, "write fog@2+gaussian_noise@4@1=p.json"),
         ("clean=none.json", 1, "none.json"),
         ("none", 1, "does not exist"),
         ("p.pkl", 1, "not a pickle"),
@@ -404,7 +407,9 @@ def test_bad_sources(tiny_coco: Path, command: Command, source: str, code: int, 
 @pytest.mark.parametrize(
     "corruption", ["fog+gaussian_noise", "fog@2+gaussian_noise@4", "gaussian_noise[sigma=0.15]"]
 )
-def test_names_that_contain_signs_of_their_own(tiny_coco: Path, command: Command, corruption: str) -> None:
+def test_corruption_names_with_at_and_equals_signs(
+    tiny_coco: Path, command: Command, corruption: str
+) -> None:
     Path("p=1@2.json").write_text("[]")
     words = ("score", f"{corruption}@1=p=1@2.json", "--model", "m", "--data", str(tiny_coco), "--name", "n")
     code, _, err = command(*words)

@@ -38,6 +38,7 @@ def test_both_forms_give_the_same_words(keys: list[int], draw: int, count: int) 
     assert np.array_equal(by_tensors[:, :count].numpy(), by_loop)
 
 
+@pytest.mark.slow
 def test_both_forms_agree_on_a_hundred_million_words() -> None:
     for key in range(25):
         by_tensors = philox.words_by_tensors([key * 2**33 + 1], key, 10**6, CPU)

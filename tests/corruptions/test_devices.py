@@ -4,6 +4,7 @@ Torch's fake tensors have a device and a shape and no values. On them a corrupti
 a value of a tensor, for which a GPU would have to be waited for.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.core.seeding import BatchRng
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.corruption import Corruption, apply_corruption, filters, load_corruptions
 from robustbench_sgdm.detectors.letterbox import letterbox, resize_square
 from robustbench_sgdm.detectors.ultralytics import zoo
@@ -49,7 +51,7 @@ def test_both_forms_give_the_same_pixels(
 
 
 class _Transfers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what comes back from the device, and copies to it that are waited for."""
+    """Counts copies from the device, and those to it that are waited for."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -59,11 +61,42 @@ class _Transfers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if "_to_copy" in str(func):
-            way = args[0].device.type, out.device.type
-            self.back += way == ("cuda", "cpu")
-            self.waiting += way == ("cpu", "cuda") and not (kwargs or {}).get("non_blocking")
+        name = func.overloadpacket.__name__
+        if name == "_to_copy":
+            self._count(args[0], out, bool((kwargs or {}).get("non_blocking")))
+        elif name == "copy_":
+            self._count(args[1], args[0], bool(args[2:3] and args[2]))
+        elif name in ("index", "index_put", "index_put_"):  # indices are copied to the values' device
+            for index in args[1]:
+                if isinstance(index, Tensor):
+                    self._count(index, args[0], False)
         return out
+
+    def _count(self, source: Tensor, target: Tensor, is_queued: bool) -> None:
+        way = source.device.type, target.device.type
+        self.back += way == ("cuda", "cpu")
+        self.waiting += way == ("cpu", "cuda") and not is_queued
+
+
+@pytest.mark.parametrize(
+    ("transfer", "counts"),
+    [
+        (lambda there, here: to_device(here, "cuda"), (0, 0)),
+        (lambda there, here: here.to("cuda"), (0, 1)),
+        (lambda there, here: there.copy_(here), (0, 1)),
+        (lambda there, here: there.copy_(here, non_blocking=True), (0, 0)),
+        (lambda there, here: there[here], (0, 1)),
+        (lambda there, here: there.__setitem__(slice(None), here), (0, 1)),
+        (lambda there, here: here.copy_(there), (1, 0)),
+        (lambda there, here: there.cpu(), (1, 0)),
+    ],
+)
+def test_every_kind_of_transfer_is_counted(
+    transfer: Callable[[Tensor, Tensor], Any], counts: tuple[int, int]
+) -> None:
+    with FakeTensorMode(), _Transfers() as transfers:
+        transfer(torch.zeros(3, dtype=torch.int64, device="cuda"), torch.zeros(3, dtype=torch.int64))
+    assert (transfers.back, transfers.waiting) == counts
 
 
 @each
@@ -86,11 +119,12 @@ def test_a_gpu_is_not_waited_for(
 
 @pytest.mark.parametrize("draw", ["words", "half_words", "normal", "uniform"])
 def test_draws_do_not_wait(draw: str) -> None:
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), _Transfers() as transfers:
         rng = BatchRng([1, 2], "cuda")
         assert getattr(rng, draw)(5, 7).shape == (2, 5, 7)
         assert rng.integers(0, 9, 5).device.type == "cuda"
         assert rng.poisson(rng.uniform(4)).device.type == "cuda"
+    assert not transfers.back and not transfers.waiting
 
 
 def test_images_are_fitted_on_the_device() -> None:
@@ -118,4 +152,4 @@ def test_a_network_makes_no_tensor_elsewhere(name: str) -> None:
         square, _ = letterbox(torch.empty(3, 48, 64, dtype=torch.uint8, device="cuda"), 96)
         boxes = network(square[None].half() / 255)[0]
     assert (boxes.device.type, boxes.shape) == ("cuda", (1, 6, 189))
-    assert not transfers.back
+    assert not transfers.back and not transfers.waiting

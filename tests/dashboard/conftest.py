@@ -31,10 +31,10 @@ UNCHANGED = """() => {
   window.sameLooks = same ? window.sameLooks + 1 : 0;
   return window.sameLooks >= 6;
 }"""
-WATCH = """() => {
+WATCH_FOR_RUN = """() => {
   const app = document.querySelector("[data-testid=stApp]");
-  window.answered = false;
-  new MutationObserver(() => { window.answered ||= app.dataset.testScriptState === "running"; })
+  window.hasRun = false;
+  new MutationObserver(() => { window.hasRun ||= app.dataset.testScriptState === "running"; })
     .observe(app, { attributes: true });
 }"""
 PATIENCE = 60_000  # ms; the first look at a page loads libraries
@@ -215,14 +215,17 @@ class Visitor:
         return [str(t) for t in self.page.locator(".counts").all_inner_texts()]
 
     def choose(self, key: str, option: str) -> None:
-        """Choose in a list of the bar, and wait for the server's answer.
+        """Choose in a list of the bar, and wait until the server has run the page with the choice.
 
-        The address has a choice at once, but Streamlit drops it if the page is left before the answer.
+        The address has it at once, but Streamlit drops it if the page is left before the server has it.
         """
-        self.page.evaluate(WATCH)
+        self.settle()
         self.page.locator(f".st-key-{key} input").click()
-        self.page.get_by_role("option", name=option, exact=True).click()
-        self.page.wait_for_function("window.answered")
+        choice = self.page.get_by_role("option", name=option, exact=True)
+        choice.wait_for()
+        self.page.evaluate(WATCH_FOR_RUN)
+        choice.click()
+        self.page.wait_for_function("window.hasRun")
         self.settle()
 
     def address_has(self, choices: Mapping[str, list[str]]) -> None:

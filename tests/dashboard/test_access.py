@@ -511,9 +511,10 @@ def test_attempts_at_the_token_are_few(guarded: Server) -> None:
 
     took = [timed(wrong) for wrong in ("", "x" * 3000, OWN[:-1])]
     assert [status for status, _ in took] == [401] * 3
-    assert took[0][1] < took[1][1] < took[2][1]
+    for attempt, (_, seconds) in enumerate(took):  # at least as long as the server waits, on any machine
+        assert seconds > access.DELAY * 2**attempt - 0.01
     status, seconds = timed(OWN + " ")
-    assert status == 303 and seconds > took[2][1]
+    assert status == 303 and seconds > access.DELAY * 2**3 - 0.01
 
     statuses: list[int] = []
     guesses = [

@@ -15,6 +15,8 @@ def script() -> None:
     from robustbench_sgdm.dashboard import widgets
 
     kind, options, default = st.session_state["asked for"]
+    if not kind:
+        return
     if kind == "multiselect":
         st.session_state["got"] = widgets.multiselect("What", options, "what", default=default)
     elif kind == "slider":
@@ -83,3 +85,24 @@ def test_a_range_grows_with_its_bounds(page: AppTest) -> None:
 def test_a_chosen_range_keeps_what_fits(chosen: Any, bounds: Any, fitted: Any) -> None:
     assert widgets.fit_choice(chosen, (1, 90), bounds, bounds) == fitted
     assert widgets.fit_choice(chosen[1], (1, 90), bounds, 1) == min(chosen[1], bounds[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "default", "chosen"),
+    [
+        ("selectbox", ["a", "b"], "a", "b"),
+        ("segmented_control", ["a", "b"], "a", "b"),
+        ("multiselect", ["a", "b"], ["a", "b"], ["b"]),
+        ("slider", (1, 9), 1, 5),
+    ],
+)
+def test_a_choice_is_kept_if_the_page_is_left_before_it_is_drawn_again(
+    page: AppTest, kind: str, options: Sequence[Any], default: Any, chosen: Any
+) -> None:
+    shown(page, kind, options, default)
+    widget = page.button_group[0] if kind == "segmented_control" else getattr(page, kind)[0]
+    widget.set_value(chosen)
+    shown(page, "", [], None)
+    page.query_params.clear()  # as Streamlit forgets a widget on a page without it
+    del page.session_state["what"]
+    assert shown(page, kind, options, default) == chosen

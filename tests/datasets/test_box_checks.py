@@ -187,6 +187,6 @@ def test_a_million_and_a_half_are_quick() -> None:
     import time
 
     boxes, sides = (np.tile(part, (7500, 1)) for part in honest())
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert check(boxes, sides, predicted=True) == []
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10

@@ -243,8 +243,12 @@ def test_what_the_environment_page_names_is_used() -> None:
 
 
 def test_the_results_are_those_of_their_csv() -> None:
-    page = results.PAGE.read_text("utf-8")
-    assert results.filled(page, results.tables(results.DATA)) == page
+    tables = results.tables(results.DATA)
+    pages = [path.read_text("utf-8") for path in results.PAGES]
+    for page in pages:
+        assert results.filled(page, tables) == page
+    for name in tables:
+        assert sum(f"<!-- table: {name} -->" in page for page in pages) == 1
 
 
 def test_every_benchmark_is_in_the_one_table_with_its_date() -> None:

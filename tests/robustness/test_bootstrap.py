@@ -19,6 +19,7 @@ from robustbench_sgdm.robustness import (
     half_severities,
     summary,
 )
+from robustbench_sgdm.robustness.inference import infer
 from robustbench_sgdm.robustness.resample_cache import bootstrap_weights, resample_cell
 from robustbench_sgdm.store import GroundTruth, Run
 from tests.support.synthetic_runs import rewrite
@@ -172,6 +173,16 @@ def test_a_difference_that_one_image_decides_has_no_interval(made: Any) -> None:
     found = Intervals(cells, {}, [("base", "module")], {m: [m] for m in cells})
     (row,) = rows(found.table(["AP"]), statistic="P", baseline="base").to_dict("records")
     assert row["estimate"] == 10 and np.isnan([row["low"], row["high"], row["p"]]).all()
+
+
+def test_a_training_without_the_value_leaves_no_interval() -> None:
+    """As mCE of a pair of trainings whose baseline makes no error."""
+    draws = np.random.default_rng(0).normal(20, 1, (50, 1))
+    known = BootstrapSamples(np.array([20.0]), draws, draws[:30])
+    unknown = BootstrapSamples(np.array([np.nan]), draws * np.nan, draws[:30] * np.nan)
+    found = infer(known, 0, 100.0, [[known, unknown]], 0.95)
+    assert found.estimate == 20 and found.seeds == 2
+    assert np.isnan([found.low, found.high, found.p]).all()
 
 
 def test_rounding_is_no_variation(made: Any) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import robustbench_sgdm as rb
 from robustbench_sgdm import robustness
 from robustbench_sgdm.core import resources
 from robustbench_sgdm.detectors import bundled_weights
-from robustbench_sgdm.robustness.significance import holm
 from robustbench_sgdm.store import Run
 from robustbench_sgdm.training.data import TrainingData
 
@@ -45,18 +45,42 @@ def test_a_small_part_of_it(
     }
     monkeypatch.setattr(evidence, "EVALUATIONS", evaluations)
     monkeypatch.setattr(evidence, "SEVERITIES", (0, 1))
-    words = ["evidence.py", "--init", str(bundled_weights("yolov8n")), "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", [*words, "--seeds", "0", "1"])
-    evidence.main()
-    assert "missing" not in capsys.readouterr().out
-    found = pd.read_csv(tmp_path / "out" / "comparisons.csv")
-    assert len(found) == 5 and (found["seeds"] == 2).all()
-    assert found["p_holm"].tolist() == pytest.approx(holm(found["p"].to_numpy()).tolist(), nan_ok=True)
-    run = Run.open(tmp_path / "out" / "noise" / "modules")
+    monkeypatch.setattr(evidence, "SEEDS", (0, 1))
+    out = tmp_path / "out"
+
+    def main(*seeds: str) -> str:
+        words = ["evidence.py", "--init", str(bundled_weights("yolov8n")), "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", [*words, "--seeds", *seeds])
+        evidence.main()
+        return capsys.readouterr().out
+
+    assert "nothing is compared" in main("0") and not (out / "comparisons.csv").exists()
+    assert "missing" not in main("0", "1")
+    assert (pd.read_csv(out / "comparisons.csv")["seeds"] == 2).all()
+    assert "missing" not in main("0", "1", "2")
+    found = pd.read_csv(out / "comparisons.csv")
+    assert len(found) == 5 and (found["seeds"] == 3).all()
+    assert found["p_holm"].min() == pytest.approx(min(1, 5 * found["p"].min()))
+    run = Run.open(out / "noise" / "coco")
     alone = robustness.bootstrap_intervals(run).table(["AP"])
     expected = alone[
         (alone["statistic"] == "mPC") & (alone["baseline"] == "yolov8n") & (alone["family"] == "")
     ]
     assert found["estimate"][0] == pytest.approx(expected["estimate"].iloc[0])
-    means = pd.read_csv(tmp_path / "out" / "means.csv", keep_default_na=False)
+    means = pd.read_csv(out / "means.csv").fillna({"baseline": "", "family": ""})
     assert set(means["evaluation"]) == {"noise", "others"} and set(means["metric"]) == {"AP", "AP_S"}
+    pages = resources.import_file(resources.root() / "tools" / "results.py")
+    for name, folder in {"ROOT": "", "DATA": "docs/data", "IMAGES": "docs/images"}.items():
+        (tmp_path / "checkout" / folder).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(pages, name, tmp_path / "checkout" / folder)
+    pages.write_evidence(out)
+    assert pages.comparisons(found).count("| no |") + pages.comparisons(found).count("| yes |") == 5
+    drawn = {path.name for path in (tmp_path / "checkout" / "docs" / "images").iterdir()}
+    assert drawn == {
+        f"evidence_{name}.png" for name in ("comparisons", "mean_curve", "first_failure", "pareto")
+    }
+    _, reasons = rb.write_leaderboard([tmp_path / "checkout/docs/evidence/noise"], tmp_path / "site")
+    assert ["report" in reason for reason in reasons] == [True]
+    ranked = pd.read_csv(tmp_path / "site" / "leaderboard.csv").set_index("model")["mPC"]
+    whole = means.query("evaluation == 'noise' and family == 'noise' and metric == 'AP' and baseline == ''")
+    assert ranked.to_dict() == pytest.approx(whole.set_index("model")["estimate"].to_dict())

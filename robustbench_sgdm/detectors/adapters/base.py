@@ -18,6 +18,7 @@ from torch import Tensor
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
 from robustbench_sgdm.core.errors import RobustBenchError, UsageError
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.core.untrusted_input import short_repr, validate_class_name
 from robustbench_sgdm.detectors.adapters.results import RawBoxes, read_result
 from robustbench_sgdm.detectors.base import check_images
@@ -292,7 +293,8 @@ class LibraryDetector(AdaptedDetector):
         """
         results: dict[int, Any] = {}
         for same in _by_shape(images) if self.device.type != "cpu" else ([i] for i in range(len(images))):
-            results.update(zip(same, self._detect([images[i].to(self.device) for i in same]), strict=True))
+            there = [to_device(images[i], self.device) for i in same]
+            results.update(zip(same, self._detect(there), strict=True))
         return [results[i] for i in range(len(images))]
 
     @abstractmethod

@@ -13,7 +13,7 @@ from ultralytics.utils.ops import scale_boxes
 
 from robustbench_sgdm.config import InferenceConfig
 from robustbench_sgdm.core.detections import Detections
-from robustbench_sgdm.core.devices import upload
+from robustbench_sgdm.core.transfer import to_device
 from robustbench_sgdm.detectors.base import check_images
 from robustbench_sgdm.detectors.letterbox import Placement, letterbox, resize_square
 
@@ -52,12 +52,13 @@ class SquareDetector(ABC):
         if not len(images):
             return []
         fit = resize_square if self.fills_square else letterbox
-        squares, fits = zip(*(fit(upload(image, self.device), self.imgsz) for image in images), strict=True)
+        squares, fits = zip(
+            *(fit(to_device(image, self.device), self.imgsz) for image in images), strict=True
+        )
         rows = self.predict_rows(torch.stack(squares))
-        at_once = torch.split(
-            torch.cat(rows).float().cpu(), [len(one) for one in rows]
-        )  # one copy from a GPU
-        return [self._detections(one, fit) for one, fit in zip(at_once, fits, strict=True)]
+        together = torch.cat(rows).float().cpu()  # one copy from a GPU
+        on_host = torch.split(together, [len(one) for one in rows])
+        return [self._detections(one, fit) for one, fit in zip(on_host, fits, strict=True)]
 
     @torch.inference_mode()
     def predict_rows(self, squares: Tensor) -> list[Tensor]:

@@ -60,4 +60,5 @@ def _mark_code(_app: Any, _what: str, _name: str, _thing: object, _options: obje
 
 def _let_keys_scroll(_app: Any, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
     """Blocks that scroll can be reached with the keyboard."""
-    context["body"] = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+    body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+    context["body"] = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')

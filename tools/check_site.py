@@ -18,7 +18,7 @@ SAMPLE = (
     "how-to/datasets",
     "reference/generated/corruptions",
     "reference/api",
-    "explanation/results",
+    "explanation/speed",
     "glossary",
 )
 """One page of each kind."""

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+JAVASCRIPT := $(wildcard app/viewer/*.js reports/*.js)
 # A namespace without routes, where the system lets users make one.
 NO_NETWORK = $(shell unshare -rn true 2>/dev/null && echo unshare -rn)
 
@@ -25,10 +26,12 @@ faults: $(VENV)/installed  ## kill a small run a hundred times and more, on ever
 fuzz: $(VENV)/installed  ## 10,000 damaged files of each kind (hours); FUZZ=1000 for fewer
 	ROBUSTBENCH_FUZZ=$(or $(FUZZ),10000) $(NO_NETWORK) $(BIN)/python -m pytest -q -s -n 0 tests/fuzz
 
-check: $(VENV)/installed  ## ruff, mypy strict, import-linter, the English of the documentation
+check: $(VENV)/installed  ## ruff, mypy strict, types of the JavaScript, import-linter, the English of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	DENO_NO_UPDATE_CHECK=1 $(BIN)/deno check -q --no-remote $(JAVASCRIPT)
+	DENO_NO_UPDATE_CHECK=1 $(BIN)/deno lint -q $(JAVASCRIPT)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/prose.py
 

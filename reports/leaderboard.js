@@ -5,8 +5,8 @@
 function sortKey(row, column) {
   let end = 0; // of a cell, which may span columns
   const cell = Array.from(row.cells).find((one) => (end += one.colSpan) > column);
-  const value = cell.dataset.value;
-  if (value === undefined) return cell.textContent.trim().toLowerCase();
+  const value = cell?.dataset.value;
+  if (value === undefined) return (cell?.textContent ?? "").trim().toLowerCase();
   return value === "" || Number.isNaN(Number(value)) ? "" : Number(value);
 }
 
@@ -17,9 +17,12 @@ function compareKeys(one, two) {
   return String(one).localeCompare(String(two));
 }
 
+/** @param {HTMLTableElement} table */
+const headsOf = (table) => Array.from(table.querySelectorAll("thead th"));
+
 /** @param {HTMLTableElement} table @param {number} column */
 function sortTable(table, column) {
-  const heads = table.tHead.rows[0].cells;
+  const heads = headsOf(table);
   const falls = heads[column].getAttribute("aria-sort") === "ascending";
   for (const head of heads) head.removeAttribute("aria-sort");
   heads[column].setAttribute("aria-sort", falls ? "descending" : "ascending");
@@ -36,22 +39,31 @@ function sortTable(table, column) {
 function filterRows(text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
-  for (const section of document.querySelectorAll("section:has(table)")) {
-    const title = section.querySelector("h2").textContent.toLowerCase();
+  for (const table of document.querySelectorAll("table")) {
+    const section = table.closest("section");
+    const title = (section?.querySelector("h2")?.textContent ?? "").toLowerCase();
     let own = 0;
-    for (const row of section.querySelectorAll("tbody tr")) {
+    for (const row of table.querySelectorAll("tbody tr")) {
       const content = `${title} ${row.textContent.toLowerCase()}`;
-      row.hidden = !words.every((word) => content.includes(word));
-      own += Number(!row.hidden);
+      const isShown = words.every((word) => content.includes(word));
+      row.toggleAttribute("hidden", !isShown);
+      own += Number(isShown);
     }
-    section.hidden = own === 0;
+    section?.toggleAttribute("hidden", own === 0);
     shown += own;
   }
-  document.getElementById("count").textContent = words.length ? `${shown} shown` : "";
+  byId("count").textContent = words.length ? `${shown} shown` : "";
+}
+
+/** @param {string} id @returns {HTMLElement} */
+function byId(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`no #${id}`);
+  return found;
 }
 
 for (const table of document.querySelectorAll("table")) {
-  for (const [column, head] of Array.from(table.tHead.rows[0].cells).entries()) {
+  for (const [column, head] of headsOf(table).entries()) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
@@ -59,6 +71,6 @@ for (const table of document.querySelectorAll("table")) {
     head.replaceChildren(button);
   }
 }
-const filter = document.getElementById("filter");
-filter.addEventListener("input", () => filterRows(filter.value));
-document.getElementById("tools").hidden = false;
+const filter = byId("filter");
+filter.addEventListener("input", () => { if (filter instanceof HTMLInputElement) filterRows(filter.value); });
+byId("tools").hidden = false;

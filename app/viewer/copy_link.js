@@ -1,4 +1,5 @@
 // A button that copies the address of the page, with everything that is chosen on it.
+/** @param {{parentElement: HTMLElement}} component */
 export default function ({ parentElement }) {
   const button = parentElement.querySelector("button") ?? parentElement.appendChild(document.createElement("button"));
   button.textContent = "Copy link";
@@ -9,6 +10,7 @@ export default function ({ parentElement }) {
   };
 }
 
+/** @param {string} text @returns {Promise<boolean>} whether it was copied */
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text); // only on secure connections and this machine

@@ -4,16 +4,22 @@
 /** @typedef {{id: number, name: string, width: number, height: number, text: string, boxes: Box[]}} Item */
 /**
  * @typedef {{items: Item[], first: number, of: number, size: number, thumbs: Record<string, string>, lazy: boolean,
- *   columns: number, colors: Record<string, string>}} Data
+ *   columns: number, colors: Record<string, string>}} Data what Python sends
  */
+/**
+ * @typedef {{data: Data, parentElement: HTMLElement & {gallery?: Gallery},
+ *   setTriggerValue: (name: string, value: unknown) => void}} Component what Streamlit passes
+ */
+/** @typedef {Record<string, string | number | boolean>} Attributes */
 
 const SVG = "http://www.w3.org/2000/svg";
 const AT_ONCE = 10, PAUSE = 30; // thumbnails, ms
 
+/** @param {Component} component */
 export default function (component) {
-  const { parentElement, data } = component;
-  const gallery = parentElement.gallery ?? (parentElement.gallery = new Gallery(parentElement));
-  gallery.update(component, data);
+  const { parentElement } = component;
+  const gallery = parentElement.gallery ?? (parentElement.gallery = new Gallery(component));
+  gallery.update(component);
   return () => {};
 }
 
@@ -21,25 +27,43 @@ export default function (component) {
 export const missing = (items, seen, thumbs) => items.map((i) => i.id).filter((id) => seen.has(id) && !thumbs.has(String(id))).slice(0, AT_ONCE);
 
 class Gallery {
-  constructor(root) {
-    this.thumbs = new Map(); // by image id, of this page
+  /** @param {Component} component */
+  constructor(component) {
+    this.component = component;
+    this.data = component.data;
+    /** @type {Map<string, string>} by image id, of this page */
+    this.thumbs = new Map();
+    /** @type {Set<number>} */
     this.seen = new Set();
+    this.left = false;
+    this.waiting = false;
+    /** @type {string | undefined} what is drawn */
+    this.key = undefined;
+    /** @type {number | undefined} */
+    this.timer = undefined;
     this.root = document.createElement("div");
     this.root.className = "gallery";
     this.root.innerHTML = `<div class="grid" role="list"></div>
       <nav aria-label="Pages of the gallery"><button class="previous">← Previous</button><output></output><button class="next">Next →</button></nav>`;
-    root.appendChild(this.root);
-    this.find = (name) => this.root.querySelector(name);
+    component.parentElement.appendChild(this.root);
     this.find(".previous").addEventListener("click", () => this.turn(-1));
     this.find(".next").addEventListener("click", () => this.turn(1));
     this.observer = new IntersectionObserver((entries) => {
-      for (const entry of entries) if (entry.isIntersecting) this.seen.add(+entry.target.dataset.id);
+      for (const { isIntersecting, target } of entries) if (isIntersecting) this.seen.add(Number(target.getAttribute("data-id")));
       this.ask();
     }, { rootMargin: "200px" });
   }
 
-  /** @param {Data} data */
-  update(component, data) {
+  /** @param {string} name a selector @returns {HTMLElement} */
+  find(name) {
+    const found = this.root.querySelector(name);
+    if (!(found instanceof HTMLElement)) throw new Error(`no ${name}`);
+    return found;
+  }
+
+  /** @param {Component} component */
+  update(component) {
+    const { data } = component;
     this.component = component;
     const key = JSON.stringify(data.items);
     const same = this.key === key, first = this.key === undefined;
@@ -51,7 +75,8 @@ class Gallery {
       this.seen.clear();
       this.left = false;
       this.draw();
-      if (!first) this.root.getRootNode().host?.closest("[data-testid=stMain]")?.scrollTo(0, 0);
+      const home = this.root.getRootNode();
+      if (!first && home instanceof ShadowRoot) home.host.closest("[data-testid=stMain]")?.scrollTo(0, 0);
     }
     for (const [id, url] of Object.entries(data.thumbs)) this.put(id, url);
     this.waiting = false;
@@ -64,10 +89,10 @@ class Gallery {
     this.find(".grid").replaceChildren(...items.map((item) => this.tile(item)));
     for (const tile of this.find(".grid").children) this.observer.observe(tile);
     this.root.classList.toggle("row", this.data.columns > 0);
-    if (this.data.columns) this.find(".grid").style.setProperty("--columns", this.data.columns);
+    if (this.data.columns) this.find(".grid").style.setProperty("--columns", `${this.data.columns}`);
     this.find("nav").style.display = of > size ? "" : "none";
-    this.find(".previous").disabled = first === 0;
-    this.find(".next").disabled = first + items.length >= of;
+    this.find(".previous").toggleAttribute("disabled", first === 0);
+    this.find(".next").toggleAttribute("disabled", first + items.length >= of);
     this.find("output").textContent = `${first + 1} to ${first + items.length} of ${of.toLocaleString("en")}`;
   }
 
@@ -75,16 +100,10 @@ class Gallery {
   tile(item) {
     const cell = element("div", { class: "tile", role: "listitem", "data-id": item.id });
     const button = element("button", { "aria-label": `Open ${item.name}` });
-    const svg = document.createElementNS(SVG, "svg");
-    svg.setAttribute("viewBox", `0 0 ${item.width} ${item.height}`);
-    svg.setAttribute("aria-hidden", "true");
-    const image = document.createElementNS(SVG, "image");
-    for (const [name, value] of Object.entries({ width: item.width, height: item.height })) image.setAttribute(name, value);
-    svg.append(image, ...item.boxes.flatMap((box) => ["halo", "line"].map((part) => {
-      const rect = document.createElementNS(SVG, "rect");
-      for (const [name, value] of Object.entries({ x: box.x, y: box.y, width: box.w, height: box.h, class: `${part} ${box.kind}` })) rect.setAttribute(name, value);
-      return rect;
-    })));
+    const svg = node("svg", { viewBox: `0 0 ${item.width} ${item.height}`, "aria-hidden": true });
+    svg.append(node("image", { width: item.width, height: item.height }), ...item.boxes.flatMap((box) => ["halo", "line"].map(
+      (part) => node("rect", { x: box.x, y: box.y, width: box.w, height: box.h, class: `${part} ${box.kind}` }),
+    )));
     const name = element("span", { class: "name" }), text = element("span", { class: "text" });
     name.textContent = item.name;
     text.textContent = item.text;
@@ -94,9 +113,10 @@ class Gallery {
     return cell;
   }
 
+  /** @param {string} id of an image @param {string} url of its thumbnail */
   put(id, url) {
     this.thumbs.set(id, url);
-    this.find(`.tile[data-id="${id}"] image`)?.setAttribute("href", url);
+    this.root.querySelector(`.tile[data-id="${id}"] image`)?.setAttribute("href", url);
   }
 
   // Of what is triggered while the server works, only the last arrives: nothing is asked for after a click.
@@ -111,14 +131,16 @@ class Gallery {
     }, PAUSE);
   }
 
+  /** @param {number} by pages */
   turn(by) {
     this.left = true;
     this.component.setTriggerValue("page", Math.floor(this.data.first / this.data.size) + by);
   }
 }
 
-const element = (name, attributes) => {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
-};
+/** @template {Element} T @param {T} made @param {Attributes} attributes @returns {T} */
+function set(made, attributes) { for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, `${value}`); return made; }
+/** @template {keyof SVGElementTagNameMap} K @param {K} name @param {Attributes} attributes */
+const node = (name, attributes) => set(document.createElementNS(SVG, name), attributes);
+/** @template {keyof HTMLElementTagNameMap} K @param {K} name @param {Attributes} attributes */
+const element = (name, attributes) => set(document.createElement(name), attributes);

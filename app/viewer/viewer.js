@@ -19,20 +19,38 @@
  * @typedef {{confidence: number, truth: boolean, labels: boolean, hidden: string[], classes: string[],
  *   view: View | null}} State what the address says; `hidden` and `classes` are the layers and classes not shown
  */
+/**
+ * @typedef {{data: Data, parentElement: HTMLElement & {viewer?: Viewer},
+ *   setTriggerValue: (name: string, value: unknown) => void,
+ *   setStateValue: (name: string, value: unknown) => void}} Component what Streamlit passes
+ */
+/** @typedef {{box: Box, group: SVGGElement, visible: boolean}} Item a box as it is drawn */
+/**
+ * @typedef {{root: HTMLElement, title: string, counts: HTMLElement, svg: SVGSVGElement, image: SVGImageElement,
+ *   dot: SVGCircleElement, labels: SVGGElement, items: Item[]}} Figure a pane as it is drawn
+ */
+/** @typedef {[number, number]} Point in pixels of the image */
+/** @typedef {{box: Box, w: number, h: number}} Label of a box, with its size in pixels of the image */
+/** @typedef {Record<string, string | number | boolean>} Attributes */
 
 const SVG = "http://www.w3.org/2000/svg";
+/** @type {Record<string, number>} */
 const RANK = { truth: -1, false: 0, missed: 1, matched: 2 }; // drawn in this order: what was found lies on top
+/** @type {Record<string, string>} */
 const WORDS = { matched: "matched", missed: "missed", false: "false", both: "found by both", only: "only here", truth: "truth" };
+/** @type {Record<string, number[]>} */
 const DASHES = { missed: [8, 5], false: [2, 3.5], only: [2, 3.5] };
+/** @type {Record<string, string>} */
 const LAYER_KEYS = { truth: "G", matched: "M", missed: "N", false: "F", both: "M", only: "F" };
 const LABEL = { size: 12, high: 17, pad: 5 }; // px of the screen
 const GAP = 12, CAPTION = 30, SMALLEST = 260; // px
 const STRIP_DELAY = 250; // ms; who steps quickly through images needs no strip of each
 
+/** @param {Component} component */
 export default function (component) {
-  const { parentElement, data } = component;
-  const viewer = parentElement.viewer ?? (parentElement.viewer = new Viewer(parentElement));
-  viewer.update(component, data);
+  const { parentElement } = component;
+  const viewer = parentElement.viewer ?? (parentElement.viewer = new Viewer(component));
+  viewer.update(component);
   return () => {};
 }
 
@@ -58,7 +76,8 @@ export function fitPanes(count, width, height, aspect) {
  */
 export function isShown(box, confidence) {
   if (box.kind === "truth") return true;
-  return box.kind === "missed" ? !(box.score >= confidence) : box.score >= confidence;
+  const reaches = box.score != null && box.score >= confidence;
+  return box.kind === "missed" ? !reaches : reaches;
 }
 
 /** Overlap of two boxes, 0 to 1. @param {Rect} a @param {Rect} b */
@@ -72,9 +91,11 @@ export function iou(a, b) {
  * @param {Box[][]} panes @param {number} confidence @returns {Set<number>}
  */
 export function differing(panes, confidence) {
-  const objects = { missed: new Set(), matched: new Set() };
-  for (const box of panes.flat()) if (isShown(box, confidence)) objects[box.kind]?.add(box.object);
-  return new Set([...objects.missed].filter((object) => objects.matched.has(object)));
+  const boxes = panes.flat().filter((box) => isShown(box, confidence));
+  /** @param {string} kind */
+  const objects = (kind) => new Set(boxes.filter((box) => box.kind === kind).flatMap((box) => box.object ?? []));
+  const matched = objects("matched");
+  return new Set([...objects("missed")].filter((object) => matched.has(object)));
 }
 
 /**
@@ -83,7 +104,9 @@ export function differing(panes, confidence) {
  * @param {View} view @returns {({x: number, y: number} | null)[]}
  */
 export function placeLabels(labels, view) {
-  const [left, top, width, height] = view, taken = [];
+  const [left, top, width, height] = view;
+  /** @type {Rect[]} */
+  const taken = [];
   return labels.map(({ box, w, h }) => {
     if (box.x > left + width || box.y > top + height || box.x + box.w < left || box.y + box.h < top) return null;
     const begin = box.x, end = box.x + box.w - w, over = box.y - h, under = box.y + box.h;
@@ -99,10 +122,13 @@ export function placeLabels(labels, view) {
   });
 }
 
-/** The smallest box around a point. @param {Box[]} boxes @param {number[]} point @param {number} slack px */
+/**
+ * The smallest box around a point.
+ * @param {Box[]} boxes @param {Point} point @param {number} slack px @returns {Box | null}
+ */
 export function boxAt(boxes, [x, y], slack) {
   const around = boxes.filter((b) => x >= b.x - slack && y >= b.y - slack && x <= b.x + b.w + slack && y <= b.y + b.h + slack);
-  return around.reduce((least, b) => (!least || b.w * b.h < least.w * least.h ? b : least), null);
+  return around.sort((a, b) => a.w * a.h - b.w * b.h)[0] ?? null;
 }
 
 /**
@@ -114,7 +140,8 @@ export function describe(box, truth) {
   if (box.kind === "missed") lines.push(box.score == null ? "no box of this class matches it" : `its box scores ${box.score.toFixed(2)} only`);
   else if (box.score != null) lines.push(`score ${box.score.toFixed(2)}`);
   if (box.partner !== undefined) lines.push(box.partner ? `the other model's box scores ${box.partner.toFixed(2)}` : "the other model has no such box");
-  if (box.kind === "matched" && truth[box.object]) lines.push(`IoU ${iou(box, truth[box.object]).toFixed(2)} with its object`);
+  const object = box.object === undefined ? undefined : truth[box.object];
+  if (box.kind === "matched" && object) lines.push(`IoU ${iou(box, object).toFixed(2)} with its object`);
   if (box.kind === "false") {
     const best = Math.max(0, ...truth.filter((t) => t.label === box.label).map((t) => iou(box, t)));
     lines.push(best ? `IoU ${best.toFixed(2)} with the nearest ${box.label}` : `overlaps no ${box.label}`);
@@ -130,14 +157,35 @@ export function clampView(view, width, height) {
   return [clamp(view[0], 0, width - w), clamp(view[1], 0, height - h), w, h];
 }
 
-/** A number on a circle, or null. @param {number | null} number @param {number} of */
+/** A number on a circle, or null. @param {number | null | undefined} number @param {number} of */
 export const circle = (number, of) => (number == null ? null : ((number % of) + of) % of);
+/** @param {number} value @param {number} low @param {number} high */
 const clamp = (value, low, high) => Math.min(Math.max(value, low), Math.max(high, low));
 
 class Viewer {
-  constructor(root) {
-    this.view = null;
-    this.level = null; // the index of a previewed severity; null for the image itself
+  /** @param {Component} component */
+  constructor(component) {
+    const { data } = component, { state } = data;
+    this.component = component;
+    this.data = data;
+    this.confidence = state.confidence;
+    this.labels = state.labels;
+    this.hidden = new Set(state.truth ? state.hidden : [...state.hidden, "truth"]);
+    this.off = new Set(state.classes);
+    /** @type {View} */
+    this.view = isView(state.view, data) ? state.view : [0, 0, data.width, data.height];
+    /** @type {number | null} the index of a previewed severity; null for the image itself */
+    this.level = null;
+    /** @type {number | null} the place of the image that was asked for last */
+    this.wanted = null;
+    /** @type {Figure[]} */
+    this.figures = [];
+    /** @type {number | undefined} timers: of what waits for more steps, of what is told, of a severity to be chosen */
+    this.later = undefined;
+    /** @type {number | undefined} */
+    this.timer = undefined;
+    /** @type {number | undefined} */
+    this.sweeping = undefined;
     this.root = document.createElement("div");
     this.root.className = "viewer";
     this.root.innerHTML = `<div class="note" role="status"><span></span> <button>Show all boxes</button></div><div class="panes"></div>
@@ -156,8 +204,7 @@ class Viewer {
       </div>
       <div class="strip"><label>Severity <input class="sweep" type="range" min="0" step="1"><output></output></label><div class="levels"></div></div>
       <div class="keys"></div>`;
-    root.appendChild(this.root);
-    this.find = (name) => this.root.querySelector(name);
+    component.parentElement.appendChild(this.root);
     this.panes = this.find(".panes");
     this.tip = element("div", { class: "tip", role: "tooltip" });
     this.root.append(this.tip);
@@ -166,20 +213,20 @@ class Viewer {
     addEventListener("resize", () => this.root.isConnected && this.fit());
   }
 
-  /** @param {Data} data */
-  update(component, data) {
+  /** @param {string} name a selector */
+  find(name) { return find(this.root, name, HTMLElement); }
+
+  /** @param {string} name a selector */
+  input(name) { return find(this.root, name, HTMLInputElement); }
+
+  /** @param {Component} component */
+  update(component) {
+    const { data } = component, before = this.data, other = before.id !== data.id;
     this.component = component;
-    const before = this.data, other = before?.id !== data.id, first = !before;
-    if (before?.of !== data.of || circle(this.wanted, data.of) === data.place) this.wanted = null;
+    if (before.of !== data.of || circle(this.wanted, data.of) === data.place) this.wanted = null;
     this.data = data;
-    if (first) {
-      const { confidence, truth, labels, hidden, classes, view } = data.state;
-      Object.assign(this, { confidence, labels, hidden: new Set(hidden), off: new Set(classes) });
-      if (!truth) this.hidden.add("truth");
-      this.view = isView(view, data) ? view : null;
-    } else if (other) this.view = null;
-    this.view ??= [0, 0, data.width, data.height];
-    if (other || !data.levels || before?.severity !== data.severity) this.level = null; // of the preview; else it goes on
+    if (other) this.view = [0, 0, data.width, data.height];
+    if (other || !data.levels || before.severity !== data.severity) this.level = null; // of the preview; else it goes on
     for (const [kind, color] of Object.entries(data.colors)) this.root.style.setProperty(`--${kind}`, color);
     this.find(".steps").style.display = data.of > 1 ? "" : "none";
     this.drawLayers();
@@ -190,8 +237,9 @@ class Viewer {
   }
 
   wire() {
+    /** @param {string} name @param {string} event @param {() => void} act */
     const on = (name, event, act) => this.find(name).addEventListener(event, act);
-    on(".confidence", "input", (e) => { this.confidence = +e.target.value; this.apply(); });
+    on(".confidence", "input", () => { this.confidence = +this.input(".confidence").value; this.apply(); });
     on(".confidence", "change", () => this.tell());
     on(".tags", "click", () => { this.labels = !this.labels; this.apply(); this.tell(); });
     on(".previous", "click", () => this.step(-1));
@@ -207,37 +255,44 @@ class Viewer {
     });
     on(".png", "click", () => this.save("png"));
     on(".svg", "click", () => this.save("svg"));
-    on(".sweep", "input", (e) => this.preview(+e.target.value));
-    on(".sweep", "change", (e) => this.choose(+e.target.value));
+    on(".sweep", "input", () => this.preview(+this.input(".sweep").value));
+    on(".sweep", "change", () => this.choose(+this.input(".sweep").value));
+    /** @type {Record<string, () => void>} */
     const keys = { ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1), "+": () => this.zoom(0.6),
       "=": () => this.zoom(0.6), "-": () => this.zoom(1 / 0.6), 0: () => this.find(".whole").click(),
       ",": () => this.sweep(-1), ".": () => this.sweep(1), l: () => this.find(".tags").click(),
       Escape: () => this.closeSheets() };
-    for (const [kind, key] of Object.entries(LAYER_KEYS)) (keys[key.toLowerCase()] ??= () => this.toggleLayer(LAYER_KEYS, key));
+    for (const key of Object.values(LAYER_KEYS)) (keys[key.toLowerCase()] ??= () => this.toggleLayer(key));
     document.addEventListener("keydown", (event) => {
       if (!this.root.isConnected || event.ctrlKey || event.metaKey || event.altKey) return;
-      const from = event.composedPath()[0], inside = (names) => from.closest?.(names);
+      const from = event.composedPath()[0];
+      /** @param {string} names */
+      const inside = (names) => from instanceof Element && from.closest(names);
       if (inside("textarea, select, [role=combobox], [contenteditable], input:not([type=range], [type=checkbox])")) return;
       if (event.key.startsWith("Arrow") && inside("[type=range], [role=slider], [role=radio], [role=tab]")) return;
       const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
       if (act) { if (event.key !== "Escape") event.preventDefault(); act(); }
     });
     document.addEventListener("pointerdown", (event) => { // a sheet closes when something else is touched
-      const path = event.composedPath();
-      for (const sheet of this.root.querySelectorAll("details[open]")) if (!path.includes(sheet)) sheet.open = false;
+      this.closeSheets(event.composedPath());
     });
   }
 
-  closeSheets() { for (const sheet of this.root.querySelectorAll("details[open]")) sheet.open = false; }
+  /** @param {EventTarget[]} [but] those that stay open */
+  closeSheets(but = []) {
+    for (const sheet of this.root.querySelectorAll("details")) if (!but.includes(sheet)) sheet.open = false;
+  }
 
   layers() { return this.data.truth.length ? [...this.data.kinds, "truth"] : this.data.kinds; }
 
-  toggleLayer(keys, key) {
-    const kind = this.layers().find((one) => keys[one] === key);
+  /** @param {string} key */
+  toggleLayer(key) {
+    const kind = this.layers().find((one) => LAYER_KEYS[one] === key);
     if (kind) this.find(`.layers [data-kind=${kind}]`).click();
   }
 
   // Where to, not how far: what is pressed before the last image came is not lost.
+  /** @param {number} by */
   step(by) {
     if (this.data.of < 2) return;
     clearTimeout(this.later);
@@ -258,7 +313,7 @@ class Viewer {
 
   // Each pane's boxes and image: at the previewed severity while that moves.
   current() {
-    const level = this.level == null ? null : this.data.levels[this.level];
+    const level = this.level == null ? null : this.data.levels?.[this.level];
     return this.data.panes.map((pane, p) => ({
       title: pane.title, boxes: level ? level.panes[p] : pane.boxes, image: level?.image ?? pane.image ?? this.data.image,
     }));
@@ -280,14 +335,16 @@ class Viewer {
   }
 
   drawClasses() {
+    /** @type {Map<string, number>} */
     const counts = new Map();
     for (const boxes of [this.data.truth, ...this.data.panes.map((pane) => pane.boxes)]) {
       for (const { label } of boxes) counts.set(label, (counts.get(label) ?? 0) + (boxes === this.data.truth ? 1 : 0));
     }
-    const names = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a) || a.localeCompare(b));
+    const names = [...counts].sort(([a, n], [b, m]) => m - n || a.localeCompare(b)).map(([name]) => name);
     this.find(".classes").style.display = names.length > 1 ? "" : "none";
     const every = element("button", {}), none = element("button", {});
     every.textContent = "All"; none.textContent = "None";
+    /** @param {string[]} off */
     const choose = (off) => { this.off = new Set(off); this.apply(); this.tell(); };
     every.addEventListener("click", () => choose([]));
     none.addEventListener("click", () => choose(names));
@@ -310,7 +367,7 @@ class Viewer {
     // Of what is triggered while the server works, only the last arrives: a step under way goes first.
     if (!data.levels && this.wanted == null) this.later = setTimeout(() => this.component.setTriggerValue("strip", data.id), STRIP_DELAY);
     this.find(".strip label").style.display = data.severity == null ? "none" : "";
-    this.find(".sweep").max = data.severities.length - 1;
+    this.input(".sweep").max = `${data.severities.length - 1}`;
     this.find(".levels").replaceChildren(...data.severities.map((severity, index) => {
       const button = element("button", { class: "thumb", "aria-label": `Severity ${severity}` });
       const level = data.levels?.[index];
@@ -332,19 +389,24 @@ class Viewer {
   }
 
   markLevel() {
-    const { data } = this, index = this.level ?? data.severities.indexOf(data.severity);
-    this.find(".sweep").value = index;
-    this.find(".strip output").textContent = data.severities[index] ?? data.severity;
-    this.find(".sweep").setAttribute("aria-valuetext", `${data.severities[index] ?? data.severity}`);
-    [...this.find(".levels").children].forEach((button, i) => {
-      button.setAttribute("aria-current", i === index);
+    const { data } = this, index = this.place(), shown = `${data.severities[index] ?? data.severity}`;
+    this.input(".sweep").value = `${index}`;
+    this.find(".strip output").textContent = shown;
+    this.find(".sweep").setAttribute("aria-valuetext", shown);
+    [...this.root.querySelectorAll("button.thumb")].forEach((button, i) => {
+      set(button, { "aria-current": i === index });
       const level = data.levels?.[i];
       const found = level?.panes.map((boxes) => boxes.filter((b) => b.kind === "matched" && isShown(b, this.confidence) && !this.off.has(b.label)).length);
-      button.querySelector(".level").textContent = found ? `${data.severities[i]}: ${found.join(" · ")}` : `${data.severities[i]}`;
-      button.title = found ? `Severity ${data.severities[i]}; matched: ${data.panes.map((p, n) => `${p.title} ${found[n]}`).join(", ")}` : "";
+      find(button, ".level", HTMLElement).textContent = found ? `${data.severities[i]}: ${found.join(" · ")}` : `${data.severities[i]}`;
+      const words = found && `Severity ${data.severities[i]}; matched: ${data.panes.map((p, n) => `${p.title} ${found[n]}`).join(", ")}`;
+      set(button, { title: words ?? "" });
     });
   }
 
+  // The index of the severity that is shown.
+  place() { return this.level ?? (this.data.severity == null ? -1 : this.data.severities.indexOf(this.data.severity)); }
+
+  /** @param {number} index */
   preview(index) {
     if (!this.data.levels) return;
     this.level = index;
@@ -352,14 +414,16 @@ class Viewer {
     this.markLevel();
   }
 
+  /** @param {number} index */
   choose(index) {
     clearTimeout(this.later);
     if (this.data.severities[index] !== this.data.severity) this.component.setTriggerValue("severity", this.data.severities[index]);
     else if (this.level != null) { this.level = null; this.draw(); this.markLevel(); }
   }
 
+  /** @param {number} by */
   sweep(by) {
-    const index = (this.level ?? this.data.severities.indexOf(this.data.severity)) + by;
+    const index = this.place() + by;
     if (!(index in this.data.severities)) return;
     this.preview(index);
     clearTimeout(this.sweeping);
@@ -368,8 +432,9 @@ class Viewer {
 
   drawKeys() {
     const { data } = this;
+    /** @type {[string, string, boolean][]} */
     const list = [["← →", "image", data.of > 1], [", .", "severity", data.severities.length > 1],
-      ...this.layers().map((kind) => [LAYER_KEYS[kind], WORDS[kind], true]), ["L", "labels", true],
+      ...this.layers().map((kind) => /** @type {[string, string, boolean]} */ ([LAYER_KEYS[kind], WORDS[kind], true])), ["L", "labels", true],
       ["+ − 0", "zoom; or double-click, drag, pinch, Ctrl + wheel", true]];
     this.find(".keys").replaceChildren(...list.filter(([, , has]) => has).map(([key, words]) => {
       const span = element("span", {}), kbd = element("kbd", {});
@@ -380,8 +445,8 @@ class Viewer {
   }
 
   draw() {
-    this.shown = this.current();
-    this.panes.replaceChildren(...this.shown.map((pane) => this.pane(pane)));
+    this.figures = this.current().map((pane) => this.pane(pane));
+    this.panes.replaceChildren(...this.figures.map((figure) => figure.root));
     this.hideTip();
     this.fit();
     this.apply();
@@ -389,10 +454,11 @@ class Viewer {
 
   // The pictures fill what the window leaves, so that they and the controls are seen at once.
   fit() {
-    if (!this.data || !this.root.isConnected) return;
-    const { data } = this, width = this.root.clientWidth;
+    if (!this.root.isConnected) return;
+    const { data } = this, width = this.root.clientWidth, home = this.root.getRootNode();
     if (!width) return;
-    const scroller = this.root.getRootNode().host?.closest("[data-testid=stMain]") ?? document.scrollingElement;
+    const main = home instanceof ShadowRoot ? home.host.closest("[data-testid=stMain]") : null;
+    const scroller = main ?? document.scrollingElement ?? document.body;
     const top = this.panes.getBoundingClientRect().top - scroller.getBoundingClientRect().top + scroller.scrollTop;
     const below = this.find(".bar").offsetHeight + this.find(".strip").offsetHeight + this.find(".keys").offsetHeight + 4 * GAP;
     const narrow = width < 560, count = data.panes.length, aspect = data.width / data.height;
@@ -401,64 +467,66 @@ class Viewer {
       ? fitPanes(1, width, Math.max(SMALLEST, 0.5 * innerHeight), aspect)
       : fitPanes(count, width, Math.max(room, count > 3 ? 0.6 * innerHeight : 0), aspect);
     this.panes.style.gridTemplateColumns = `repeat(${best.columns}, minmax(0, ${Math.floor(best.width)}px))`;
-    for (const svg of this.panes.querySelectorAll("svg.picture")) svg.style.maxHeight = `${Math.floor(best.height)}px`;
-    if (this.view) this.show(this.view, true);
+    for (const { svg } of this.figures) svg.style.maxHeight = `${Math.floor(best.height)}px`;
+    this.show(this.view, true);
   }
 
-  /** @param {Pane} pane */
+  /** @param {Pane} pane @returns {Figure} */
   pane(pane) {
     const { width, height, truth } = this.data;
-    const figure = element("figure", { class: "pane" });
+    const root = element("figure", { class: "pane" });
     const caption = element("figcaption", {}), name = element("span", { class: "name" });
+    const counts = element("span", { class: "counts", "aria-live": "polite" });
     name.textContent = pane.title;
-    caption.append(name, element("span", { class: "counts", "aria-live": "polite" }));
+    caption.append(name, counts);
     const stage = element("div", { class: "stage" });
     const svg = node("svg", { class: "picture", role: "img", "aria-label": `${pane.title}: the image with its boxes`, preserveAspectRatio: "xMidYMid meet" });
     svg.style.aspectRatio = `${width} / ${height}`;
-    svg.append(node("image", { href: pane.image, x: 0, y: 0, width, height }));
+    const image = node("image", { href: pane.image ?? this.data.image, x: 0, y: 0, width, height });
     const boxes = [...truth.map((box) => ({ ...box, kind: "truth" })), ...pane.boxes];
-    figure.items = boxes.map((box) => ({ box, group: drawn(box) }));
-    figure.items.sort((a, b) => (RANK[a.box.kind] ?? 1) - (RANK[b.box.kind] ?? 1));
-    svg.append(...figure.items.map((item) => item.group));
-    figure.labels = node("g", { class: "texts" });
-    svg.append(figure.labels, node("circle", { class: "dot", r: 1 }));
-    this.follow(svg, figure);
+    const items = boxes.map((box) => ({ box, group: drawn(box), visible: true }));
+    items.sort((a, b) => (RANK[a.box.kind] ?? 1) - (RANK[b.box.kind] ?? 1));
+    const labels = node("g", { class: "texts" }), dot = node("circle", { class: "dot", r: 1 });
+    svg.append(image, ...items.map((item) => item.group), labels, dot);
     stage.append(svg);
-    figure.append(caption, stage);
+    root.append(caption, stage);
+    const figure = { root, title: pane.title, counts, svg, image, dot, labels, items };
+    this.follow(figure);
     return figure;
   }
 
   apply() {
     const { data } = this;
-    this.find(".confidence").value = this.confidence;
+    this.input(".confidence").value = `${this.confidence}`;
     this.find(".bar output").textContent = this.confidence.toFixed(2);
-    this.find(".tags").setAttribute("aria-pressed", this.labels);
-    for (const button of this.find(".layers").children) button.setAttribute("aria-pressed", !this.hidden.has(button.dataset.kind));
-    const boxes = [...this.root.querySelectorAll(".classes input")];
+    set(this.find(".tags"), { "aria-pressed": this.labels });
+    for (const kind of this.layers()) set(this.find(`.layers [data-kind=${kind}]`), { "aria-pressed": !this.hidden.has(kind) });
+    const boxes = [...this.find(".classes").querySelectorAll("input")];
     for (const box of boxes) box.checked = !this.off.has(box.name);
     const off = boxes.filter((box) => !box.checked).length;
     this.find(".classes summary").textContent = off ? `Classes: ${boxes.length - off} of ${boxes.length}` : "Classes";
-    const flips = data.truth.length ? differing(this.shown.map((pane) => pane.boxes), this.confidence) : new Set();
-    for (const figure of this.panes.children) {
+    const flips = data.truth.length ? differing(this.figures.map(detections), this.confidence) : new Set();
+    for (const figure of this.figures) {
+      /** @type {Record<string, number>} */
       const counts = {};
       for (const item of figure.items) {
         const { box, group } = item;
         if (box.partner !== undefined) box.kind = box.partner >= this.confidence ? "both" : "only";
-        box.flip = box.kind !== "truth" && flips.has(box.object);
+        box.flip = box.kind !== "truth" && box.object !== undefined && flips.has(box.object);
         const counted = isShown(box, this.confidence) && !this.off.has(box.label);
         item.visible = counted && !this.hidden.has(box.kind);
         group.setAttribute("class", `box ${box.kind}${box.flip ? " flip" : ""}`);
         group.style.display = item.visible ? "" : "none";
         if (counted) counts[box.kind] = (counts[box.kind] ?? 0) + 1;
       }
-      figure.querySelector(".counts").replaceChildren(...data.kinds.map((kind) => {
+      figure.counts.replaceChildren(...data.kinds.map((kind) => {
         const span = element("span", {}), number = element("b", {});
-        number.textContent = counts[kind] ?? 0;
+        number.textContent = `${counts[kind] ?? 0}`;
         span.append(number, ` ${WORDS[kind]}`);
         return span;
       }));
     }
-    const items = [...this.panes.children].flatMap((figure) => figure.items).filter((item) => item.box.kind !== "truth");
+    const items = this.figures.flatMap((figure) => figure.items).filter((item) => item.box.kind !== "truth");
     const excluded = items.filter((item) => !item.visible && isShown(item.box, this.confidence)).length;
     this.find(".note").style.display = excluded && !items.some((item) => item.visible) ? "" : "none";
     this.find(".note span").textContent = `Layers and classes hide all ${excluded} boxes.`;
@@ -467,41 +535,49 @@ class Viewer {
   }
 
   // Panes share `view`; labels keep their size on the screen.
+  /** @param {View} view @param {boolean} [quiet] whether the address stays */
   show(view, quiet) {
     this.view = clampView(view, this.data.width, this.data.height);
     this.root.classList.toggle("zoomed", !this.whole());
-    for (const figure of this.panes.children) {
-      const svg = figure.querySelector("svg.picture");
-      svg.setAttribute("viewBox", this.view.join(" "));
-      const unit = this.unit(svg);
-      svg.firstChild.classList.toggle("near", unit < 0.6);
-      svg.querySelector(".dot").setAttribute("r", 9 * unit);
+    for (const figure of this.figures) {
+      const unit = this.unit(figure.svg);
+      set(figure.svg, { viewBox: this.view.join(" ") });
+      figure.image.classList.toggle("near", unit < 0.6);
+      set(figure.dot, { r: 9 * unit });
       figure.labels.replaceChildren(...(this.labels ? this.tagsOf(figure, unit) : []));
     }
     if (!quiet) this.tell();
   }
 
+  /** @param {SVGSVGElement} svg @returns {number} pixels of the image to one of the screen */
   unit(svg) { return this.view[2] / (svg.clientWidth || 600); }
 
+  /** @param {Figure} figure @param {number} unit */
   tagsOf(figure, unit) {
     const named = figure.items.filter((item) => item.visible && item.box.kind !== "truth");
+    /** @param {Item} item */
     const weight = ({ box }) => (box.flip ? 2 : 0) + (box.score ?? 0.5);
     named.sort((a, b) => weight(b) - weight(a));
     const sized = named.map(({ box }) => ({ box, w: (textWidth(caption(box)) + 2 * LABEL.pad) * unit, h: LABEL.high * unit }));
     return placeLabels(sized, this.view).flatMap((at, i) => (at ? [tag(sized[i], at, unit)] : []));
   }
 
+  /** @param {number} by @param {Point} [at] what stays in place; the middle without it */
   zoom(by, at) {
     const [x, y, w, h] = this.view;
-    const [cx, cy] = at ?? [x + w / 2, y + h / 2];
-    this.show([cx - (cx - x) * by, cy - (cy - y) * by, w * by, h * by]);
+    this.show(scaled(this.view, by, at ?? [x + w / 2, y + h / 2]));
   }
 
-  follow(svg, figure) {
+  /** @param {Figure} figure */
+  follow(figure) {
+    const { svg } = figure;
+    /** @type {Map<number, PointerEvent>} */
     const held = new Map();
+    /** @type {{view: View, x: number, y: number, spread: number, at: Point} | null} */
     let from = null;
+    /** @param {MouseEvent} event @returns {Point} */
     const at = (event) => {
-      const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM()?.inverse());
       return [point.x, point.y];
     };
     const spread = () => { const [a, b] = [...held.values()]; return Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY); };
@@ -519,13 +595,12 @@ class Viewer {
       held.set(event.pointerId, event);
       const unit = from.view[2] / svg.clientWidth;
       if (held.size === 2 && from.spread) {
-        const by = from.spread / spread(), [x, y, w, h] = from.view, [cx, cy] = from.at;
-        this.show([cx - (cx - x) * by, cy - (cy - y) * by, w * by, h * by]);
+        this.show(scaled(from.view, from.spread / spread(), from.at));
       } else if (!this.whole()) {
         this.show([from.view[0] - (event.clientX - from.x) * unit, from.view[1] - (event.clientY - from.y) * unit, from.view[2], from.view[3]]);
       }
     });
-    for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, (event) => { held.delete(event.pointerId); from = null; svg.classList.remove("held"); });
+    for (const end of /** @type {const} */ (["pointerup", "pointercancel"])) svg.addEventListener(end, (event) => { held.delete(event.pointerId); from = null; svg.classList.remove("held"); });
     svg.addEventListener("pointerleave", () => { this.point(svg, null); this.hideTip(); });
     svg.addEventListener("dblclick", (event) => this.zoom(0.5, at(event)));
     svg.addEventListener("wheel", (event) => {
@@ -536,21 +611,22 @@ class Viewer {
   }
 
   // The same place in the other panes.
+  /** @param {SVGSVGElement} from @param {Point | null} at */
   point(from, at) {
-    for (const svg of this.panes.querySelectorAll("svg.picture")) {
-      const dot = svg.querySelector(".dot");
+    for (const { svg, dot } of this.figures) {
       dot.style.display = at && svg !== from ? "inline" : "none";
-      if (at) { dot.setAttribute("cx", at[0]); dot.setAttribute("cy", at[1]); }
+      if (at) set(dot, { cx: at[0], cy: at[1] });
     }
   }
 
   // What lies under the pointer, in words; its object stands out in every pane.
+  /** @param {Figure} figure @param {Point} point @param {MouseEvent} event */
   showTip(figure, point, event) {
     const visible = figure.items.filter((item) => item.visible).map((item) => item.box);
-    const box = boxAt(visible.filter((one) => one.kind !== "truth"), point, 3 * this.unit(figure.querySelector("svg.picture")))
+    const box = boxAt(visible.filter((one) => one.kind !== "truth"), point, 3 * this.unit(figure.svg))
       ?? boxAt(visible, point, 0);
-    for (const other of this.panes.children) for (const item of other.items) {
-      item.group.classList.toggle("lit", Boolean(box) && (item.box === box || (box.object !== undefined && item.box.object === box.object)));
+    for (const item of this.figures.flatMap((other) => other.items)) {
+      item.group.classList.toggle("lit", box !== null && (item.box === box || (box.object !== undefined && item.box.object === box.object)));
     }
     if (!box) { this.tip.style.display = "none"; return; }
     const lines = describe(box, this.data.truth).map((line, i) => { const div = element(i ? "div" : "b", {}); div.textContent = line; return div; });
@@ -566,10 +642,11 @@ class Viewer {
     for (const lit of this.panes.querySelectorAll(".lit")) lit.classList.remove("lit");
   }
 
+  /** @param {"png" | "svg"} kind */
   async save(kind) {
     this.closeSheets();
-    const figures = [...this.panes.children], columns = getComputedStyle(this.panes).gridTemplateColumns.split(" ").length;
-    const made = exported(figures, columns, this.view, this.unit(figures[0].querySelector("svg.picture")), this.data, this.confidence);
+    const columns = getComputedStyle(this.panes).gridTemplateColumns.split(" ").length;
+    const made = exported(this.figures, columns, this.view, this.unit(this.figures[0].svg), this.data, this.confidence);
     const text = new XMLSerializer().serializeToString(made.svg);
     const blob = new Blob([text], { type: "image/svg+xml" });
     download(kind === "svg" ? blob : await toPng(blob, made.width, made.height), `${fileName(this.data)}.${kind}`);
@@ -577,14 +654,27 @@ class Viewer {
 }
 
 /** @param {Box} box */
-const caption = (box) => (box.kind === "missed" ? box.label : `${box.label} ${box.score.toFixed(2)}`);
+const caption = (box) => (box.kind === "missed" || box.score == null ? box.label : `${box.label} ${box.score.toFixed(2)}`);
+
+/** The boxes of a pane without the ground truth. @param {Figure} figure */
+const detections = (figure) => figure.items.map((item) => item.box).filter((box) => box.kind !== "truth");
+
+/**
+ * A view enlarged about a point.
+ * @param {View} view @param {number} by @param {Point} point @returns {View}
+ */
+const scaled = ([x, y, w, h], by, [cx, cy]) => [cx - (cx - x) * by, cy - (cy - y) * by, w * by, h * by];
 
 /** @param {Data} data */
 export function fileName(data) {
   return `${data.name} ${data.condition}`.replace(/\.[a-z]+(?= )/i, "").replace(/[^\w.+-]+/g, "-").replace(/^[-.]+|-+$/g, "").slice(0, 100) || "view";
 }
 
-// The panes as one drawing that needs neither this page nor its styles; lengths are px of the screen.
+/**
+ * The panes as one drawing that needs neither this page nor its styles; lengths are px of the screen.
+ * @param {Figure[]} figures @param {number} columns @param {View} view @param {number} unit @param {Data} data
+ * @param {number} confidence
+ */
 function exported(figures, columns, view, unit, data, confidence) {
   const pane = [view[2] / unit, view[3] / unit], cell = [pane[0] + GAP, pane[1] + CAPTION + GAP];
   const rows = Math.ceil(figures.length / columns);
@@ -594,15 +684,15 @@ function exported(figures, columns, view, unit, data, confidence) {
   figures.forEach((figure, i) => {
     const x = GAP + (i % columns) * cell[0], y = GAP + Math.floor(i / columns) * cell[1];
     const title = node("text", { x, y: y + 17, "font-size": 14, "font-weight": 650, fill: "#1a2233" });
-    title.textContent = figure.querySelector(".name").textContent;
+    title.textContent = figure.title;
     const counts = node("text", { x: x + pane[0], y: y + 17, "font-size": 12, fill: "#1a2233", "text-anchor": "end" });
-    counts.textContent = [...figure.querySelectorAll(".counts span")].map((span) => span.textContent).join("  ");
+    counts.textContent = [...figure.counts.children].map((span) => span.textContent).join("  ");
     const inner = node("svg", { x, y: y + CAPTION - 4, width: pane[0], height: pane[1], viewBox: view.join(" ") });
-    inner.append(figure.querySelector("image").cloneNode(), ...figure.items.filter((item) => item.visible).map((item) => still(item.box, unit, data.colors)));
-    for (const label of figure.labels.children) {
-      const copy = label.cloneNode(true);
-      copy.removeAttribute("class");
-      copy.firstChild.setAttribute("fill", data.colors[label.dataset.kind]);
+    inner.append(figure.image.cloneNode(), ...figure.items.filter((item) => item.visible).map((item) => still(item.box, unit, data.colors)));
+    for (const label of figure.labels.querySelectorAll("g")) {
+      const copy = node("g", {}), rect = find(label, "rect", SVGElement).cloneNode();
+      copy.append(rect, find(label, "text", SVGElement).cloneNode(true));
+      copy.children[0].setAttribute("fill", data.colors[label.dataset.kind ?? ""]);
       inner.append(copy);
     }
     svg.append(title, counts, inner);
@@ -613,27 +703,38 @@ function exported(figures, columns, view, unit, data, confidence) {
   return { svg, width, height };
 }
 
-// A box with its style in attributes.
+/** A box with its style in attributes. @param {Box} box @param {number} unit @param {Record<string, string>} colors */
 function still(box, unit, colors) {
   const group = node("g", { fill: "none" }), size = { x: box.x, y: box.y, width: box.w, height: box.h };
   const thick = (box.kind === "truth" ? 1.1 : box.flip ? 3.6 : 2.2) * unit;
+  /** @type {Attributes} */
   const dash = DASHES[box.kind] ? { "stroke-dasharray": DASHES[box.kind].map((n) => n * unit).join(" ") } : {};
+  /** @type {Attributes} */
   const filled = box.flip ? { fill: colors[box.kind], "fill-opacity": 0.18 } : {};
   group.append(node("rect", { ...size, stroke: "#000000", "stroke-opacity": 0.55, "stroke-width": thick * 2 }),
     node("rect", { ...size, stroke: colors[box.kind], "stroke-width": thick, ...dash, ...filled }));
   return group;
 }
 
+/** @param {Blob} blob an SVG @param {number} width px @param {number} height px @returns {Promise<Blob>} */
 async function toPng(blob, width, height) {
   const url = URL.createObjectURL(blob), image = new Image();
   image.src = url;
   await image.decode();
   const canvas = element("canvas", { width: 2 * width, height: 2 * height });
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  context(canvas).drawImage(image, 0, 0, canvas.width, canvas.height);
   URL.revokeObjectURL(url);
-  return new Promise((done) => canvas.toBlob(done, "image/png"));
+  return new Promise((done, fail) => canvas.toBlob((png) => (png ? done(png) : fail(new Error("no PNG"))), "image/png"));
 }
 
+/** @param {HTMLCanvasElement} canvas */
+function context(canvas) {
+  const found = canvas.getContext("2d");
+  if (!found) throw new Error("this browser draws nothing");
+  return found;
+}
+
+/** @param {Blob} blob @param {string} name */
 function download(blob, name) {
   const link = element("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
@@ -648,6 +749,7 @@ function drawn(box) {
   return group;
 }
 
+/** @param {Label} label @param {{x: number, y: number}} at @param {number} unit */
 function tag({ box, w, h }, at, unit) {
   const group = node("g", { class: `label ${box.kind}`, "data-kind": box.kind });
   const text = node("text", { x: at.x + LABEL.pad * unit, y: at.y + 12.6 * unit, "font-size": LABEL.size * unit, "font-weight": 600, fill: "#0b0e14" });
@@ -656,15 +758,18 @@ function tag({ box, w, h }, at, unit) {
   return group;
 }
 
+/** @type {CanvasRenderingContext2D | null} */
 let pen = null;
-function textWidth(text) { // of a label, px of the screen
+/** @param {string} text of a label @returns {number} px of the screen */
+function textWidth(text) {
   if (!pen) {
-    pen = document.createElement("canvas").getContext("2d");
+    pen = context(document.createElement("canvas"));
     pen.font = `600 ${LABEL.size}px ${getComputedStyle(document.body).fontFamily}`;
   }
   return pen.measureText(text).width;
 }
 
+/** @param {string} kind */
 function swatch(kind) {
   const svg = node("svg", { viewBox: "0 0 22 14", "aria-hidden": "true" });
   const group = node("g", { class: `box ${kind}` });
@@ -673,9 +778,24 @@ function swatch(kind) {
   return svg;
 }
 
+/** @param {unknown} view @param {Data} data @returns {view is View} */
 function isView(view, data) {
   return Array.isArray(view) && view.length === 4 && view.every(Number.isFinite) && view[2] > 0 && view[2] <= data.width;
 }
-function set(made, attributes) { for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value); return made; }
+
+/**
+ * The first element below another that a selector names.
+ * @template {Element} T @param {Element} root @param {string} selector @param {new () => T} kind @returns {T}
+ */
+function find(root, selector, kind) {
+  const found = root.querySelector(selector);
+  if (!(found instanceof kind)) throw new Error(`no ${selector}`);
+  return found;
+}
+
+/** @template {Element} T @param {T} made @param {Attributes} attributes @returns {T} */
+function set(made, attributes) { for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, `${value}`); return made; }
+/** @template {keyof SVGElementTagNameMap} K @param {K} name @param {Attributes} attributes */
 const node = (name, attributes) => set(document.createElementNS(SVG, name), attributes);
+/** @template {keyof HTMLElementTagNameMap} K @param {K} name @param {Attributes} attributes */
 const element = (name, attributes) => set(document.createElement(name), attributes);

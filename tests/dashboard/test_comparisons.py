@@ -25,6 +25,7 @@ from robustbench_sgdm.tables import (
     starred,
     verdicts,
 )
+from tests.support import synthetic_runs
 from tests.support.synthetic_runs import rewrite
 
 RUNS = ("variants", "seeds", *(pytest.param(name, marks=pytest.mark.slow) for name in ("two", "three")))
@@ -276,3 +277,33 @@ def test_up_to_six_models_beside_each_other(view_of: Callable[..., AppTest]) -> 
     assert panes(shown.multiselect(key="models").set_value([]).run()) == ["n", "n-sgdm"]
     shown = view_of("images", "seeds", right_training="m-seed1")
     assert panes(shown.multiselect(key="models").set_value(["n", "m"]).run()) == ["n-seed0", "m-seed1"]
+
+
+def test_the_curves_of_compared_runs_are_theirs(view: Callable[..., AppTest], comparisons: Path) -> None:
+    """Beside a run's own, one line for each model of the other: the mean at severities that all corruptions have."""
+    test = view("overview", "--project", comparisons, beside="variants")
+    assert not test.exception
+    frames = [
+        convert_arrow_bytes_to_pandas_df(part.data.data)
+        for chart in test.get("vega_lite_chart")
+        for part in chart.proto.datasets
+    ]
+    drawn = next(f for f in frames if {"model", "severity", "score"} <= set(f.columns))
+    table = robustness.bootstrap_intervals(Run.open(comparisons / "variants")).table(["AP"], pairs=[])
+    cells = table[(table["statistic"] == "score") & table["severity"].isin([1, 3])]
+    means = cells.groupby(["model", "severity"])["estimate"].mean()
+    for model in cells["model"].unique():
+        line = drawn[drawn["model"] == f"{model} @ variants"].set_index("severity")["score"]
+        assert line[line.index > 0].to_dict() == pytest.approx(means[model].to_dict())
+
+
+def test_a_leaderboard_of_many_models_is_whole_and_scrolls(
+    view: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    models = [f"model-{number}" for number in range(24)]
+    synthetic_runs.make_run(tmp_path, "many", models, {"fog": [1]}, images=3)
+    test = view("overview", "--project", tmp_path)
+    assert not test.exception
+    board = next(f.value for f in test.dataframe if "mPC" in f.value)
+    assert sorted(board["model"]) == sorted(models)
+    assert board["mPC"].is_monotonic_decreasing

@@ -74,8 +74,8 @@ def test_processes(
 def test_ray(
     runs: Runs, expected: Undisturbed, table: dict[str, Tally], tmp_path: Path, whom: str, cluster: str
 ) -> None:
-    tally = table.setdefault(f"{whom}, `--on ray --workers 2`", Tally())
-    more = ("--on", "ray", "--address", cluster, "--workers", "2")
+    tally = table.setdefault(f"{whom}, `--executor ray --workers 2`", Tally())
+    more = ("--executor", "ray", "--address", cluster, "--workers", "2")
     if whom == "the run":
         kill_runs(runs, expected, tally, tmp_path, more)
     else:

@@ -99,7 +99,7 @@ def checks(
         )
     rows = [[one.check, "change" if one.remedy else "ok", one.evidence] for one in report.findings]
     title, columns = (
-        f"{report.model} on {report.images} images of {report.data}",
+        f"{report.model} on {report.images:,} images of {report.data}",
         ["check", "result", "evidence"],
     )
     print_as(Table(title, columns, rows, text=columns), form)

@@ -85,6 +85,7 @@ def test_every_option_in_the_text_exists(page: Path) -> None:
         "--wheel-dir",
         "--entrypoint-num-gpus",
         "--threads",
+        "--repeats",
     }
     text = "\n".join(re.findall(r"`([^`\n]+)`", page.read_text("utf-8")))
     own = [

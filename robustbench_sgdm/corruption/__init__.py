@@ -6,6 +6,7 @@ noisy = apply_corruption(noise, images, severity=3, seed=0, image_ids=[139, 285]
 
 from robustbench_sgdm.core.constants import BENCHMARK, HOLDOUT
 from robustbench_sgdm.core.seeding import BatchRng
+from robustbench_sgdm.corruption.composition import split_parts
 from robustbench_sgdm.corruption.decorator import (
     FAMILIES,
     MAX_SEVERITY,
@@ -48,4 +49,5 @@ __all__ = [
     "measure_image_quality",
     "photographs",
     "reproduce",
+    "split_parts",
 ]

@@ -1,6 +1,7 @@
 """Corruptions one after the other: `fog+gaussian_noise`, or each at a severity of its own, `fog@2+gaussian_noise@4`."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,16 @@ from robustbench_sgdm.corruption.definition import Corruption
 MAX_PARTS = 8
 _MAX_NAME = 200  # characters, of a folder's name
 FAMILY = "composition"
+_PLUS = re.compile(r"\+(?![^\[]*\])")  # but not in brackets, as of 1e+3
+
+
+def split_parts(name: str) -> list[str]:
+    """The names of the parts.
+
+    >>> split_parts("fog@2+gaussian_noise[sigma=1e+0]")
+    ['fog@2', 'gaussian_noise[sigma=1e+0]']
+    """
+    return _PLUS.split(name)
 
 
 @dataclass(frozen=True)

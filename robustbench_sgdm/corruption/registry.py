@@ -11,7 +11,7 @@ from pathlib import Path
 from robustbench_sgdm.core import errors, resources
 from robustbench_sgdm.core.constants import BENCHMARK, CLEAN, HOLDOUT
 from robustbench_sgdm.core.errors import DataError, UsageError
-from robustbench_sgdm.corruption.composition import MAX_PARTS, Part, compose
+from robustbench_sgdm.corruption.composition import MAX_PARTS, Part, compose, split_parts
 from robustbench_sgdm.corruption.decorator import FAMILIES
 from robustbench_sgdm.corruption.definition import Corruption, declared_corruptions
 
@@ -20,7 +20,6 @@ GROUP = "robustbench_sgdm.corruptions"
 """Of the entry points by which packages bring corruptions."""
 
 GROUPS = ("all", "benchmark", "holdout", *FAMILIES)
-_PLUS = re.compile(r"\+(?![^\[]*\])")  # but not in brackets, as of 1e+3
 _BRACKETS = re.compile(r"(?P<name>[^\[\]]+)\[(?P<strength>[^\[\]]*)\]")
 
 
@@ -88,7 +87,7 @@ class CorruptionRegistry:
             raise UsageError(
                 f"{name} is a group of {len(members)} corruptions; name one, such as {members[0].name}"
             )
-        parts = _PLUS.split(name)
+        parts = split_parts(name)
         if len(parts) > MAX_PARTS:
             raise UsageError(f"{name[:80]} has {len(parts)} parts; a composition has 2 to {MAX_PARTS}")
         if len(parts) > 1:

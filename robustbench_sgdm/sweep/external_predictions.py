@@ -18,7 +18,7 @@ from robustbench_sgdm.core.pickles import require_type
 from robustbench_sgdm.core.progress import make_counter
 from robustbench_sgdm.core.untrusted_input import read_yaml, short_repr
 from robustbench_sgdm.core.versions import installed_versions, scoring_version
-from robustbench_sgdm.corruption import CorruptionRegistry
+from robustbench_sgdm.corruption import CorruptionRegistry, split_parts
 from robustbench_sgdm.datasets import Dataset
 from robustbench_sgdm.scoring import PICKLE_SUFFIXES, Predictions, Scorer
 from robustbench_sgdm.store import Cell, Manifest, ModelInfo, Run, Settings, cell_key, is_run
@@ -80,7 +80,7 @@ def discover_predictions(source: str) -> list[PredictionSource]:
         corruption, at, severity = name.rpartition("@") if name != CLEAN else (CLEAN, "", "0")
         if not corruption or (corruption == CLEAN) == bool(at):
             raise UsageError(f"{source!r} is neither CORRUPTION@SEVERITY=FILE nor {CLEAN}=FILE")
-        *others, last = corruption.split("+")
+        *others, last = split_parts(corruption)
         if others and not {"@", "["} & set(last) and all("@" in other or "[" in other for other in others):
             raise UsageError(
                 f"{source!r} can be read in two ways: all parts have a severity of their own (write {name}@1={file}), or "

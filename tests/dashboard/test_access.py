@@ -357,17 +357,14 @@ def test_uploads_are_bounded(guarded: Server) -> None:
 
 
 def test_an_upload_is_in_no_file_also_while_it_arrives(guarded: Server) -> None:
-    def files() -> list[str]:
+    def files() -> set[str]:
         if sys.platform != "linux":
-            return []
+            return set()
         entries = Path(f"/proc/{guarded.process.pid}/fd").iterdir()
         opened = [str(entry.readlink()) for entry in entries if entry.is_symlink() and entry.is_file()]
-        modules = (
-            sys.prefix,
-            sys.base_prefix,
-            str(Path(__file__).parents[2]),
-        )  # which the server may just import
-        return [name for name in opened if not name.startswith(modules)]
+        # What the server may just import, and where the test's recorder writes.
+        others = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), str(guarded.read_files))
+        return {name for name in opened if not name.startswith(others)}
 
     head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'
     with guarded.visit() as visit, socket.create_connection(("localhost", guarded.port)) as line:
@@ -381,7 +378,7 @@ def test_an_upload_is_in_no_file_also_while_it_arrives(guarded: Server) -> None:
         line.sendall(f"PUT /_stcore/upload_file/{visit.id}/1 HTTP/1.1\r\n{words}\r\n".encode() + head)
         line.sendall(b"x" * 4 * 2**20)
         time.sleep(0.5)
-        assert files() == before
+        assert files() <= before
 
 
 def test_a_length_that_is_said_twice_is_none(guarded: Server) -> None:
